@@ -1,0 +1,1 @@
+"""Turns a Graph and a Board into a C project."""

@@ -1,0 +1,30 @@
+"""The errors a user can do something about, each with the exit code of the command line."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TinymbnError(Exception):
+    """Something the user can put right; the text is one line that says what and how.
+
+    Form: *subject: what is wrong, with the values; what was expected; what to do if not plain.*
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class ModelError(TinymbnError):
+    """A model file or graph that is damaged, inconsistent or not a model."""
+
+    exit_code = 3
+
+
+class UnsupportedError(ModelError):
+    """A sound model that uses something tinymbn does not compute."""
+
+
+class ImageError(TinymbnError):
+    """A picture, or an array given as input, that cannot become the model's input."""
+
+    exit_code = 3
