@@ -71,7 +71,7 @@ def activation_range(activation: str, scale: float, zero_point: int) -> tuple[in
     """The int8 values that a fused activation lets through.
 
     Args:
-        activation: "none", "relu", "relu6" or "relu_n1_to_1".
+        activation: "none", "relu", "relu6", "relu_n1_to_1" or "relu_0_to_1".
         scale: the output tensor's scale; used as float32, as the reference does.
         zero_point: the output tensor's zero point, in [-128, 127].
 
@@ -79,7 +79,7 @@ def activation_range(activation: str, scale: float, zero_point: int) -> tuple[in
         ``(low, high)``, both inclusive, within [-128, 127].
 
     Raises:
-        ValueError: the activation is not one of the four, or leaves no value.
+        ValueError: the activation is not one of these, or leaves no value.
 
     Source: tensorflow/lite/kernels/kernel_util.cc, CalculateActivationRangeQuantized.
     """
@@ -87,7 +87,13 @@ def activation_range(activation: str, scale: float, zero_point: int) -> tuple[in
     def quantized(real: float) -> int:
         return zero_point + round_half_away(float(np.float32(real) / np.float32(scale)))
 
-    bounds = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}
+    bounds = {
+        "none": (None, None),
+        "relu": (0.0, None),
+        "relu6": (0.0, 6.0),
+        "relu_n1_to_1": (-1.0, 1.0),
+        "relu_0_to_1": (0.0, 1.0),
+    }
     if activation not in bounds:
         raise ValueError(f"activation {activation!r} is not one of {', '.join(bounds)}")
     low, high = bounds[activation]
@@ -242,9 +248,12 @@ def concat_table(
 
 
 def hard_swish_table(
-    input_scale: float, input_zero: int, output_scale: float, output_zero: int
+    input_scale: float, input_zero: int, output_scale: float, output_zero: int, *, unsigned: bool = False
 ) -> NDArray[np.int8]:
     """HARD_SWISH of each int8 value, (256,), indexed by ``q + 128``.
+
+    Args:
+        unsigned: a legacy model; its int16 overflows at another value, since its zero point is 128 higher.
 
     Raises:
         ValueError: the input's scale is over 128 times the output's, which the reference refuses.
@@ -274,7 +283,8 @@ def hard_swish_table(
         gate = (gate + 2**15) >> 1  # from [-1, 1] to [0, 1] in Q15
         product = gate * scaled
         product = product >> 15 if product >= 0 else -(-product >> 15)  # C division: towards zero
-        values.append(_wrap16(_shift_right16(product, -output_shift) + output_zero))
+        offset = 128 if unsigned else 0
+        values.append(_wrap16(_shift_right16(product, -output_shift) + output_zero + offset) - offset)
     return _int8_table(values)
 
 

@@ -177,6 +177,8 @@ class Graph:
         self._check(len(set(self.outputs)) == len(self.outputs), "an output is named twice")
         names = [layer.name for layer in self.layers]
         self._check(len(set(names)) == len(names), "two layers have one name")
+        one_line = all(label != "" and "\n" not in label for label in self.labels)
+        self._check(one_line, "a label is empty or has more than one line")
 
     def _check_constants(self) -> None:
         for name, values in self.constants.items():

@@ -1,0 +1,79 @@
+"""Compiles kernels with Numba and keeps the machine code between processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.extending import register_jitable
+
+from tinymbn import fixedpoint
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Kernels call these by name; Numba compiles them into the caller.
+for _function in (
+    fixedpoint.wrap_int32,
+    fixedpoint.high_multiply,
+    fixedpoint.shift_right,
+    fixedpoint.requantize,
+    fixedpoint.rounding_average,
+    fixedpoint.exp_on_negative,
+    fixedpoint._exp_on_interval,
+    fixedpoint._saturating_double,
+    fixedpoint.reciprocal,
+):
+    register_jitable(_function)
+
+
+def _cache_directory() -> Path | None:
+    """Where machine code is kept; None if nowhere can be written.
+
+    Numba notices when a kernel's own file changes, not when ``fixedpoint`` does, which is compiled into it.
+    So the directory's name has a digest of them all.
+    """
+    base = os.environ.get("TINYMBN_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tinymbn"
+    )
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for source in (Path(fixedpoint.__file__), *sorted(here.glob("*.py"))):
+        digest.update(source.read_bytes())
+    directory = Path(base) / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return directory if os.access(directory, os.W_OK) else None
+
+
+_CACHE = _cache_directory()
+
+
+@contextmanager
+def _numba_cache_in(directory: Path) -> Iterator[None]:
+    """Numba reads this setting when a function is decorated; other users of Numba keep theirs."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(directory)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def kernel(function: Function) -> Function:
+    """The function compiled when first called, and kept on disk for the next process."""
+    if _CACHE is None:
+        return _compiled(function, cache=False)
+    with _numba_cache_in(_CACHE):
+        return _compiled(function, cache=True)
+
+
+def _compiled(function: Function, *, cache: bool) -> Function:
+    compiled: Function = numba.njit(function, cache=cache, nogil=True, error_model="numpy")
+    return compiled

@@ -1,0 +1,38 @@
+"""QUANTIZE from float32 and DEQUANTIZE to float32, and their legacy counterparts from and to uint8.
+
+Source: tensorflow/lite/kernels/internal/reference/quantize.h, AffineQuantize, and dequantize.h.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def quantize(x: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
+    """The int8 of real values: ``x / scale`` rounded, ties away from zero, plus the zero point, clamped.
+
+    The division is in float32: in float64, or times 1 / scale, ties come out differently.
+    """
+    with np.errstate(over="ignore"):  # an infinite quotient is clamped like any other
+        quotient = np.abs(x / np.float32(scale))
+    whole = np.floor(quotient)
+    whole += quotient - whole >= 0.5
+    # Beyond 512 everything is clamped; cut it off there, before it leaves the integers.
+    rounded = np.copysign(np.minimum(whole, np.float32(512)), x).astype(np.int32)
+    return np.clip(rounded + zero_point, -128, 127).astype(np.int8)
+
+
+def dequantize(x: NDArray[np.int8], scale: float, zero_point: int) -> NDArray[np.float32]:
+    """The real values of int8, ``scale * (x - zero_point)``, as float32."""
+    return (np.float64(scale) * (x.astype(np.int32) - zero_point)).astype(np.float32)
+
+
+def from_uint8(x: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """``x - 128``: the same real values where the zero point moves along."""
+    return (x ^ np.uint8(0x80)).view(np.int8)
+
+
+def to_uint8(x: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """``x + 128``."""
+    return x.view(np.uint8) ^ np.uint8(0x80)

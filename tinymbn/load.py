@@ -1,0 +1,32 @@
+"""Loads a model file of any kind tinymbn reads, told apart by content."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tinymbn.errors import ModelError
+from tinymbn.graph import Graph
+from tinymbn.model_file import read_npz
+
+
+def load_model(path: str | os.PathLike[str]) -> Graph:
+    """The graph in a ``.npz``, or in a ``.tflite``, which is imported on the way.
+
+    Raises:
+        ModelError: there is no such file, or it is neither.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if start[4:8] == b"TFL3":
+        # Imported here, because the schema's accessors take a quarter of a second.
+        from tinymbn.importers.tflite import import_tflite
+
+        return import_tflite(path)
+    return read_npz(path)

@@ -1,0 +1,319 @@
+"""Reads and writes a Graph as ``.npz``; ``docs/model-format.md`` describes the file.
+
+The reader trusts nothing: sizes are compared with the file before anything is read, nothing is decompressed,
+nothing is unpickled, and the Graph checks itself when it is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import types
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn import layers
+from tinymbn.errors import ModelError
+from tinymbn.graph import Graph, Source, Tensor
+from tinymbn.preprocessing import Preprocessing
+
+FORMAT = "tinymbn-model"
+VERSION = 1
+ROUNDING = "double"  # both roundings of ``fixedpoint.requantize``; the only one there is
+
+_HEADER = "header"
+_LABELS = "labels"
+_MAX_FILE_BYTES = 1 << 28
+_MAX_HEADER_BYTES = 400_000
+_MAX_DIRECTORY_BYTES = 1 << 21
+_KINDS: dict[str, Any] = {kind.kind: kind for kind in get_args(layers.AnyLayer)}
+_ARRAY_TYPES = (np.dtype("int8"), np.dtype("<i4"), np.dtype("uint8"))
+
+Kind = TypeVar("Kind")
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def save_model(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a graph; the same graph gives the same bytes.
+
+    The file appears whole or not at all.
+
+    Raises:
+        ModelError: the header would be too large to be read again, or the folder does not exist.
+    """
+    path = Path(path)
+    data = to_bytes(graph)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ModelError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def to_bytes(graph: Graph) -> bytes:
+    """The ``.npz`` file of a graph, in memory."""
+    arrays: dict[str, NDArray[Any]] = {}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "rounding": ROUNDING,
+        "name": graph.name,
+        "source": _encode(graph.source, "source", arrays),
+        "preprocessing": _encode(graph.preprocessing, "preprocessing", arrays),
+        "input": graph.input,
+        "outputs": list(graph.outputs),
+        "tensors": [_encode(tensor, "", arrays) for tensor in graph.tensors.values()],
+        "constants": {
+            name: _encode(values, f"constant_{i:03}", arrays)
+            for i, (name, values) in enumerate(graph.constants.items())
+        },
+        "layers": [
+            {"kind": layer.kind, **_encode(layer, f"layer_{i:03}", arrays)}
+            for i, layer in enumerate(graph.layers)
+        ],
+    }
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > _MAX_HEADER_BYTES:
+        raise ModelError(
+            f"model {graph.name!r}: its header takes {len(text)} bytes; expected at most {_MAX_HEADER_BYTES}; "
+            "shorten the names of its tensors"
+        )
+    labels = "\n".join(graph.labels).encode()
+    members = {_HEADER: np.frombuffer(text, np.uint8), _LABELS: np.frombuffer(labels, np.uint8), **arrays}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, values in members.items():
+            member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            member.create_system = 3  # whatever the machine, so that the bytes are the same
+            member.external_attr = 0o644 << 16
+            content = io.BytesIO()
+            np.lib.format.write_array(content, values, version=(1, 0), allow_pickle=False)
+            archive.writestr(member, content.getvalue())
+    return file.getvalue()
+
+
+def _encode(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """A value as JSON; arrays go into ``arrays``, under a name made of the path to them."""
+    if isinstance(value, np.ndarray):
+        arrays[path] = value
+        return {"array": path}
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: _encode(getattr(value, field.name), f"{path}.{field.name}", arrays)
+            for field in dataclasses.fields(value)
+        }
+    if isinstance(value, tuple):
+        return [_encode(item, path, arrays) for item in value]
+    return value
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def read_npz(path: str | os.PathLike[str]) -> Graph:
+    """The graph in a ``.npz`` file.
+
+    Raises:
+        ModelError: the file is missing, damaged, foreign, of a future format, or says something impossible.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            arrays = _read_arrays(file, path.stat().st_size)
+        return _to_graph(arrays)
+    except ModelError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise ModelError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_arrays(file: IO[bytes], size: int) -> dict[str, NDArray[Any]]:
+    if size > _MAX_FILE_BYTES:
+        raise ModelError(f"{size} bytes; expected at most {_MAX_FILE_BYTES}")
+    _check_directory(file, size)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {
+                info.filename.removesuffix(".npy"): _read_array(archive, info)
+                for info in _checked_members(archive, size)
+            }
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise ModelError(f"damaged, or not a tinymbn model: {error}") from error
+
+
+def _check_directory(file: IO[bytes], size: int) -> None:
+    """The archive's directory is of a sensible size; Python's zipfile would read one of any size."""
+    record = 22  # "end of central directory", APPNOTE.TXT 4.3.16, without a comment
+    file.seek(max(0, size - record))
+    tail = file.read(record)
+    if len(tail) < record or not tail.startswith(b"PK\5\6"):
+        raise ModelError("damaged, or not a tinymbn model: it does not end as a .npz does")
+    directory_bytes = int.from_bytes(tail[12:16], "little")
+    if directory_bytes > _MAX_DIRECTORY_BYTES:
+        raise ModelError(f"its directory takes {directory_bytes} bytes; expected at most {_MAX_DIRECTORY_BYTES}")
+
+
+def _checked_members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
+    members = archive.infolist()
+    for info in members:
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise ModelError(
+                f"member {info.filename!r} is compressed or encrypted; tinymbn stores its arrays as they are; "
+                "write it again with tinymbn"
+            )
+        if info.file_size != info.compress_size:
+            raise ModelError(f"member {info.filename!r} declares two sizes")
+    if sum(info.file_size for info in members) > size:
+        raise ModelError("its members are larger than the file")
+    if len({info.filename for info in members}) != len(members):
+        raise ModelError("two members have one name")
+    return members
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """One ``.npy`` member, as a read-only array that lies in the bytes read."""
+    data = archive.read(info)
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ModelError(f"member {info.filename!r} is of .npy version {version}; expected (1, 0)")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype not in _ARRAY_TYPES or fortran_order:
+        raise ModelError(f"member {info.filename!r} holds {dtype}; expected int8, int32 or uint8 in C order")
+    start, elements = stream.tell(), 1
+    for length in shape:
+        elements *= length
+    if any(length < 0 for length in shape) or start + elements * dtype.itemsize != len(data):
+        raise ModelError(f"member {info.filename!r} does not have as many bytes as its shape needs")
+    array = np.frombuffer(data, dtype, elements, start).reshape(shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def _to_graph(arrays: Mapping[str, NDArray[Any]]) -> Graph:
+    header = _parse_header(arrays)
+    unused = dict(arrays)
+
+    def field(name: str, hint: Any) -> Any:
+        if name not in header:
+            raise ModelError(f"header: {name!r} is missing")
+        return _decode(hint, header[name], name, unused)
+
+    tensors = field("tensors", tuple[Tensor, ...])
+    raw_layers = header.get("layers")
+    if not isinstance(raw_layers, list):
+        raise ModelError("header: 'layers' is not a list")
+    constants = header.get("constants")
+    if not isinstance(constants, dict):
+        raise ModelError("header: 'constants' is not an object")
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if len(by_name) != len(tensors):
+        raise ModelError("header: two tensors have one name")
+    return Graph(
+        name=field("name", str),
+        tensors=by_name,
+        layers=tuple(_decode_layer(raw, f"layers[{i}]", unused) for i, raw in enumerate(raw_layers)),
+        input=field("input", str),
+        outputs=field("outputs", tuple[str, ...]),
+        constants={
+            name: _decode(NDArray[np.int8], raw, f"constants[{name!r}]", unused) for name, raw in constants.items()
+        },
+        labels=_decode_labels(arrays),
+        preprocessing=field("preprocessing", Preprocessing),
+        source=field("source", Source),
+    )
+
+
+def _parse_header(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    if _HEADER not in arrays or arrays[_HEADER].dtype != np.uint8:
+        raise ModelError("not a tinymbn model: it has no header")
+    text = arrays[_HEADER].tobytes()
+    if len(text) > _MAX_HEADER_BYTES:
+        raise ModelError(f"its header takes {len(text)} bytes; expected at most {_MAX_HEADER_BYTES}")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"its header is not JSON: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ModelError("not a tinymbn model: its header does not say so")
+    version = header.get("version")
+    if version != VERSION:
+        raise ModelError(
+            f"format {str(version)[:20]}; this tinymbn reads format {VERSION}; import the model again, or upgrade"
+        )
+    if header.get("rounding") != ROUNDING:
+        raise ModelError(f"rounding {str(header.get('rounding'))[:20]!r}; this tinymbn computes {ROUNDING!r}")
+    return header
+
+
+def _decode_labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    if _LABELS not in arrays:
+        raise ModelError("member 'labels.npy' is missing")
+    try:
+        text = arrays[_LABELS].tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(f"labels are not UTF-8: {error}") from error
+    return tuple(text.split("\n")) if text else ()
+
+
+def _decode_layer(raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> layers.AnyLayer:
+    kind = raw.get("kind") if isinstance(raw, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ModelError(f"header: {where}: {str(kind)[:40]!r} is not a layer kind")
+    fields = {name: value for name, value in raw.items() if name != "kind"}
+    layer: layers.AnyLayer = _decode(_KINDS[kind], fields, where, arrays)
+    return layer
+
+
+def _decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """The value of type ``hint`` that the JSON ``raw`` stands for.
+
+    Raises:
+        ModelError: it stands for none.
+    """
+
+    def refuse(expected: str) -> ModelError:
+        return ModelError(f"header: {where} is {str(raw)[:40]}; expected {expected}")
+
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is np.ndarray:
+        name = raw.get("array") if isinstance(raw, dict) else None
+        if not isinstance(name, str) or name not in arrays:
+            raise refuse("the name of an array that nothing else uses")
+        return arrays.pop(name)
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint)
+        names = [field.name for field in dataclasses.fields(hint)]
+        if not isinstance(raw, dict) or set(raw) != set(names):
+            raise refuse(f"an object with {', '.join(names)}")
+        return hint(**{name: _decode(hints[name], raw[name], f"{where}.{name}", arrays) for name in names})
+    if origin is tuple:
+        if not isinstance(raw, list):
+            raise refuse("a list")
+        items = args[:1] * len(raw) if args[-1] is Ellipsis else args
+        if len(items) != len(raw):
+            raise refuse(f"a list of {len(items)}")
+        return tuple(_decode(item, one, where, arrays) for item, one in zip(items, raw, strict=True))
+    if origin is Literal:
+        if not isinstance(raw, str) or raw not in args:
+            raise refuse(" or ".join(args))
+        return raw
+    if origin in (Union, types.UnionType):
+        return None if raw is None else _decode(args[0], raw, where, arrays)
+    if hint is float and type(raw) is int and abs(raw) < 2**53:
+        raw = float(raw)
+    if type(raw) is not hint or (hint is int and abs(raw) >= 2**63):
+        raise refuse(f"{'an' if hint is int else 'a'} {hint.__name__}")
+    return raw
