@@ -111,9 +111,8 @@ def convolution_scales(
 ) -> list[float]:
     """The real factor from accumulator to output, one for each weight scale.
 
-    Args:
-        single_precision: multiply input and weight scale in float32 first, as the reference does in legacy
-            uint8 convolutions and in dense layers with one weight scale.
+    ``single_precision`` multiplies input and weight scale in float32 first, as the reference does in legacy
+    uint8 convolutions and in dense layers with one weight scale.
 
     Source: tensorflow/lite/kernels/kernel_util.cc, PopulateConvolutionQuantizationParams and
     GetQuantizedConvolutionMultipler.
@@ -209,9 +208,7 @@ def _int8_table(values: list[int]) -> NDArray[np.int8]:
     return np.clip(np.array(values, dtype=np.int64), -128, 127).astype(np.int8)
 
 
-def logistic_table(
-    input_scale: float, input_zero: int, output_scale: float, output_zero: int
-) -> NDArray[np.int8]:
+def logistic_table(input_scale: float, input_zero: int, output_scale: float, output_zero: int) -> NDArray[np.int8]:
     """LOGISTIC of each int8 value, (256,), indexed by ``q + 128``.
 
     Source: tensorflow/lite/kernels/internal/common.h, LUTPopulate, with activations.cc, SigmoidPrepare.
@@ -229,9 +226,7 @@ def logistic_table(
     return _int8_table(values)
 
 
-def concat_table(
-    input_scale: float, input_zero: int, output_scale: float, output_zero: int
-) -> NDArray[np.int8]:
+def concat_table(input_scale: float, input_zero: int, output_scale: float, output_zero: int) -> NDArray[np.int8]:
     """What a legacy CONCATENATION makes of an input of another scale, (256,), indexed by ``q + 128``.
 
     Zero points are those of the uint8 tensors, 0 to 255.
@@ -252,8 +247,7 @@ def hard_swish_table(
 ) -> NDArray[np.int8]:
     """HARD_SWISH of each int8 value, (256,), indexed by ``q + 128``.
 
-    Args:
-        unsigned: a legacy model; its int16 overflows at another value, since its zero point is 128 higher.
+    ``unsigned`` marks a legacy model: its int16 overflows at another value, for its zero point is 128 higher.
 
     Raises:
         ValueError: the input's scale is over 128 times the output's, which the reference refuses.

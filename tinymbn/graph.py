@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,14 @@ class Tensor:
                 raise ModelError(f'tensor "{self.name}": {problem}')
 
         check(isinstance(self.name, str) and self.name != "", "it has no name")
-        check(self.dtype in ("int8", "uint8", "float32"), f"type {self.dtype!r}; expected int8, uint8 or float32")
-        check(1 <= len(self.shape) <= MAX_RANK, f"rank {len(self.shape)}; expected 1 to {MAX_RANK} after the batch")
+        check(
+            self.dtype in ("int8", "uint8", "float32"),
+            f"type {self.dtype!r}; expected int8, uint8 or float32",
+        )
+        check(
+            1 <= len(self.shape) <= MAX_RANK,
+            f"rank {len(self.shape)}; expected 1 to {MAX_RANK} after the batch",
+        )
         whole = all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in self.shape)
         check(whole, f"shape {self.shape}; expected sizes of 1 and more")
         check(self.elements <= MAX_ELEMENTS, f"shape {self.shape}; expected at most {MAX_ELEMENTS} elements")
@@ -123,7 +129,7 @@ class Graph:
     outputs: tuple[str, ...]
     constants: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     source: Source = Source()
 
     def __post_init__(self) -> None:
@@ -195,7 +201,10 @@ class Graph:
         for layer in self.layers:
             for name in layer.inputs:
                 self._check(name in known, f'layer "{layer.name}" reads "{name}", which nothing before it makes')
-            self._check(layer.output in self.tensors, f'layer "{layer.name}" makes "{layer.output}", which is no tensor')
+            self._check(
+                layer.output in self.tensors,
+                f'layer "{layer.name}" makes "{layer.output}", which is no tensor',
+            )
             self._check(layer.output not in known, f'tensor "{layer.output}" is made twice')
             known.add(layer.output)
             shape = layer.output_shape(*(self.tensors[name].shape for name in layer.inputs))

@@ -249,6 +249,7 @@ def _reduced_last(x: Int8, axes: tuple[int, ...]) -> Int8:
     return np.ascontiguousarray(x.transpose(*kept, *axes)).reshape(-1, count)
 
 
-def _broadcast(inputs: list[Int8], made: Tensor) -> list[Int8]:
+def _broadcast(inputs: list[Array], made: Tensor) -> tuple[Int8, Int8]:
     """Both operands, as flat as the output; copies, so that a kernel sees one kind of array alone."""
-    return [np.array(np.broadcast_to(x, made.shape)).ravel() for x in inputs]
+    a, b = (np.array(np.broadcast_to(x, made.shape)).ravel() for x in inputs)
+    return a, b

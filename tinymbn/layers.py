@@ -132,7 +132,10 @@ class Window:
 
 
 def same_padding(
-    size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
 ) -> Padding:
     """The padding that TensorFlow calls SAME: ceil(size / stride) outputs, the odd row or column after.
 
@@ -176,9 +179,7 @@ class _Windowed(Layer):
     def _map_size(self, shape: Shape) -> tuple[int, int]:
         self._require(len(shape) == 3, f"input of shape {shape}; expected (H, W, C)")
         rows, columns = self.window.output_size(shape[0], shape[1])
-        self._require(
-            rows >= 1 and columns >= 1, f"a kernel of extent {self.window.extent} does not fit input {shape}"
-        )
+        self._require(rows >= 1 and columns >= 1, f"a kernel of extent {self.window.extent} does not fit input {shape}")
         return rows, columns
 
 
@@ -230,8 +231,7 @@ class _Weighted(Layer):
             values = getattr(w, field)
             self._require(
                 values.dtype == dtype and values.ndim == rank and values.size > 0,
-                f"weights.{field} is {values.dtype} of shape {values.shape}; "
-                f"expected {np.dtype(dtype)} of rank {rank}",
+                f"weights.{field} is {values.dtype} of shape {values.shape}; expected {np.dtype(dtype)} of rank {rank}",
             )
             if rank == 1:
                 self._require(
@@ -240,9 +240,7 @@ class _Weighted(Layer):
                 )
             object.__setattr__(w, field, _frozen(values))
         self._require(bool((w.multiplier >= 0).all()), "a multiplier is negative")
-        self._require(
-            bool(((w.shift >= -31) & (w.shift <= 30)).all()), "a multiplier's shift is not in [-31, 30]"
-        )
+        self._require(bool(((w.shift >= -31) & (w.shift <= 30)).all()), "a multiplier's shift is not in [-31, 30]")
         self._require_whole_numbers([w.zero_point], -128, 127, "weight zero point")
 
     @property
@@ -323,7 +321,8 @@ class Dense(_Weighted):
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.weights.values.shape
         self._require(
-            inputs[0][-1] == shape[1], f"weights {shape} do not fit input {inputs[0]}: expected {shape[1]} last"
+            inputs[0][-1] == shape[1],
+            f"weights {shape} do not fit input {inputs[0]}: expected {shape[1]} last",
         )
         return (*inputs[0][:-1], self.channels)
 
@@ -390,7 +389,8 @@ class Mean(Layer):
         self._require_inputs(1)
         self._require_whole_numbers(self.axes, 0, MAX_RANK - 1, "axis")
         self._require(
-            len(self.axes) > 0 and list(self.axes) == sorted(set(self.axes)), f"axes {self.axes} are not ascending"
+            len(self.axes) > 0 and list(self.axes) == sorted(set(self.axes)),
+            f"axes {self.axes} are not ascending",
         )
         self._require(isinstance(self.keep_dims, bool), "keep_dims is neither true nor false")
         self._require_multiplier(self.multiplier, self.shift)
@@ -565,8 +565,7 @@ class Concat(Layer):
     def output_shape(self, *inputs: Shape) -> Shape:
         first, axis = inputs[0], self.axis
         fit = axis < len(first) and all(
-            len(s) == len(first) and s[:axis] == first[:axis] and s[axis + 1 :] == first[axis + 1 :]
-            for s in inputs
+            len(s) == len(first) and s[:axis] == first[:axis] and s[axis + 1 :] == first[axis + 1 :] for s in inputs
         )
         self._require(fit, f"shapes {', '.join(map(str, inputs))} differ in more than axis {axis}")
         return (*first[:axis], sum(s[axis] for s in inputs), *first[axis + 1 :])
@@ -585,7 +584,8 @@ class Reshape(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         self._require(
-            math.prod(inputs[0]) == math.prod(self.shape), f"input {inputs[0]} does not fit shape {self.shape}"
+            math.prod(inputs[0]) == math.prod(self.shape),
+            f"input {inputs[0]} does not fit shape {self.shape}",
         )
         return self.shape
 
@@ -607,7 +607,8 @@ class Transpose(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         self._require(
-            len(self.permutation) == len(inputs[0]), f"permutation {self.permutation} does not fit input {inputs[0]}"
+            len(self.permutation) == len(inputs[0]),
+            f"permutation {self.permutation} does not fit input {inputs[0]}",
         )
         return tuple(inputs[0][axis] for axis in self.permutation)
 

@@ -79,8 +79,7 @@ def to_bytes(graph: Graph) -> bytes:
             for i, (name, values) in enumerate(graph.constants.items())
         },
         "layers": [
-            {"kind": layer.kind, **_encode(layer, f"layer_{i:03}", arrays)}
-            for i, layer in enumerate(graph.layers)
+            {"kind": layer.kind, **_encode(layer, f"layer_{i:03}", arrays)} for i, layer in enumerate(graph.layers)
         ],
     }
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
@@ -293,7 +292,7 @@ def _decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) ->
         if not isinstance(name, str) or name not in arrays:
             raise refuse("the name of an array that nothing else uses")
         return arrays.pop(name)
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = get_type_hints(hint)
         names = [field.name for field in dataclasses.fields(hint)]
         if not isinstance(raw, dict) or set(raw) != set(names):

@@ -42,7 +42,10 @@ class Preprocessing:
                 raise ModelError(f"preprocessing: {what}")
 
         check(self.resize in ("squash", "crop"), f'resize is {self.resize!r}; expected "squash" or "crop"')
-        check(self.channel_order in ("rgb", "bgr"), f'channel order is {self.channel_order!r}; expected "rgb" or "bgr"')
+        check(
+            self.channel_order in ("rgb", "bgr"),
+            f'channel order is {self.channel_order!r}; expected "rgb" or "bgr"',
+        )
         check(self.origin in ("guess", "file", "user"), f"origin is {self.origin!r}")
         check((self.mean is None) == (self.std is None), "mean and std go together; one is missing")
         if self.mean is not None and self.std is not None:
@@ -71,9 +74,7 @@ class Preprocessing:
         if self.mean is None or self.std is None:
             return None
         if len(self.mean) not in (1, channels):
-            raise ModelError(
-                f"preprocessing: mean and std have {len(self.mean)} channels; the input has {channels}"
-            )
+            raise ModelError(f"preprocessing: mean and std have {len(self.mean)} channels; the input has {channels}")
         mean = np.array(self.mean, np.float64).reshape(-1, 1)
         std = np.array(self.std, np.float64).reshape(-1, 1)
         real = ((np.arange(256)[None, :] - mean) / std).astype(np.float32)

@@ -19,17 +19,15 @@ from numpy.typing import NDArray
 from tinymbn.errors import ModelError
 
 _MAX_OPERATORS = 4096
-_MAX_TENSORS = 32768
+_MAX_TENSORS = 8192
 _MAX_OPERANDS = 256
 _MAX_RANK = 8
 _MAX_NAME = 1024
 
-_TYPES = {
-    number: name.lower() for name, number in vars(tflite.TensorType).items() if isinstance(number, int)
-}
+_TYPES = {number: name.lower() for name, number in vars(tflite.TensorType).items() if isinstance(number, int)}
 _OPERATORS = {number: name for name, number in vars(tflite.BuiltinOperator).items() if isinstance(number, int)}
 _OPTION_TYPES = {number: name for name, number in vars(tflite.BuiltinOptions).items() if isinstance(number, int)}
-_NUMPY = {
+_NUMPY: Mapping[str, np.dtype[Any]] = {
     "int8": np.dtype("int8"),
     "uint8": np.dtype("uint8"),
     "int16": np.dtype("<i2"),
@@ -72,7 +70,7 @@ class FileTensor:
         open_axes: the axes that ``shape_signature`` leaves open (-1).
         dtype: "int8", "uint8", "int32", "float32", ... in schema.fbs's words.
         scales: float32, empty if the tensor is not quantised.
-        zero_points: int64, as many as scales.
+        zero_points: int64, as many as scales, or one for all.
         values: the constant's values in its shape; None for activations.
         sparse: its values are stored in a sparse form.
     """
@@ -121,7 +119,15 @@ def parse(data: bytes) -> TfliteFile:
         return _parse(data)
     except ModelError:
         raise
-    except (struct.error, ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
+    except (
+        struct.error,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         # What the accessors raise when an offset leads outside, or to something that is not there.
         raise ModelError(f"damaged flatbuffer: {type(error).__name__}: {str(error)[:100]}") from error
 
@@ -160,9 +166,7 @@ def _bounded(count: int, low: int, high: int, what: str) -> int:
     return count
 
 
-def _operands(
-    length: int, get: Callable[[int], int], tensors: int, what: str, *, optional: bool
-) -> tuple[int, ...]:
+def _operands(length: int, get: Callable[[int], int], tensors: int, what: str, *, optional: bool) -> tuple[int, ...]:
     indices = tuple(int(get(i)) for i in range(_bounded(length, 0, _MAX_OPERANDS, what)))
     for index in indices:
         _bounded(index, -1 if optional else 0, tensors - 1, f"as an index among {what}")
@@ -172,7 +176,7 @@ def _operands(
 def _operator_code(code: Any) -> str:
     # Files before schema version 3a have the code in the old byte alone; newer ones fill in both.
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    name = _OPERATORS.get(number, f"operator {number}")
+    name: str = _OPERATORS.get(number, f"operator {number}")
     if name == "CUSTOM":
         return f"CUSTOM {_text(code.CustomCode())}"
     return name
@@ -238,13 +242,12 @@ def _quantization(tensor: Any, name: str) -> tuple[NDArray[np.float32], NDArray[
     quantization = tensor.Quantization()
     if quantization is None or quantization.ScaleLength() == 0:
         return np.zeros(0, np.float32), np.zeros(0, np.int64)
-    scales = np.array(quantization.ScaleAsNumpy(), np.float32)
-    zero_points = np.zeros(len(scales), np.int64)
+    # Views of the file, not copies: thousands of tensors of a damaged file may share one long vector.
+    scales = quantization.ScaleAsNumpy()
+    zero_points = np.zeros(1, np.int64)
     if quantization.ZeroPointLength() > 0:
-        zero_points = np.array(quantization.ZeroPointAsNumpy(), np.int64)
-    if len(zero_points) == 1:
-        zero_points = np.repeat(zero_points, len(scales))
-    if len(zero_points) != len(scales):
+        zero_points = quantization.ZeroPointAsNumpy()
+    if len(zero_points) not in (1, len(scales)):
         raise ModelError(f'tensor "{name}" has {len(scales)} scales and {len(zero_points)} zero points')
     return scales, zero_points
 
@@ -256,13 +259,14 @@ def _values(model: Any, tensor: Any, name: str, shape: list[int], dtype: str) ->
     buffer = model.Buffers(index)
     if buffer.DataLength() == 0 or dtype not in _NUMPY or tensor.Sparsity() is not None:
         return None
-    raw = buffer.DataAsNumpy().tobytes()
+    raw = buffer.DataAsNumpy()
     elements = 1
     for size in shape:
         elements *= size
     if min(shape, default=1) < 0 or elements * _NUMPY[dtype].itemsize != len(raw):
         raise ModelError(f'tensor "{name}" has {len(raw)} bytes of data; its type {dtype} {tuple(shape)} needs others')
-    return np.frombuffer(raw, _NUMPY[dtype]).reshape(shape)
+    values: NDArray[Any] = raw.view(_NUMPY[dtype]).reshape(shape)
+    return values
 
 
 def _metadata(model: Any) -> bytes:

@@ -55,5 +55,5 @@ def conv2d(
                             value = np.int32(x[iy, ix, i] - input_zero)
                             weight = np.int32(weights[c, ky, kx, i] - weight_zero)
                             accumulator = np.int32(accumulator + np.int32(value * weight))
-                rescaled = requantize(np.int64(accumulator), np.int64(multiplier[c]), np.int64(shift[c]))
+                rescaled = requantize(int(accumulator), int(multiplier[c]), int(shift[c]))
                 out[oy, ox, c] = min(max(rescaled + output_zero, activation[0]), activation[1])

@@ -34,5 +34,5 @@ def dense(
                 value = np.int32(x[n, i] - input_zero)
                 weight = np.int32(weights[c, i] - weight_zero)
                 accumulator = np.int32(accumulator + np.int32(value * weight))
-            rescaled = requantize(np.int64(accumulator), np.int64(multiplier[c]), np.int64(shift[c]))
+            rescaled = requantize(int(accumulator), int(multiplier[c]), int(shift[c]))
             out[n, c] = min(max(rescaled + output_zero, activation[0]), activation[1])

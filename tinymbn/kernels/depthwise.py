@@ -53,5 +53,5 @@ def depthwise(
                         value = np.int32(x[iy, ix, c // per_input] - input_zero)
                         weight = np.int32(weights[ky, kx, c] - weight_zero)
                         accumulator = np.int32(accumulator + np.int32(value * weight))
-                rescaled = requantize(np.int64(accumulator), np.int64(multiplier[c]), np.int64(shift[c]))
+                rescaled = requantize(int(accumulator), int(multiplier[c]), int(shift[c]))
                 out[oy, ox, c] = min(max(rescaled + output_zero, activation[0]), activation[1])

@@ -58,12 +58,13 @@ _CACHE = _cache_directory()
 @contextmanager
 def _numba_cache_in(directory: Path) -> Iterator[None]:
     """Numba reads this setting when a function is decorated; other users of Numba keep theirs."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(directory)
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(directory)
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
 
 
 def kernel(function: Function) -> Function:

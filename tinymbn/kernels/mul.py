@@ -26,6 +26,6 @@ def mul(
 ) -> None:
     """Multiply ``a (N,)`` and ``b (N,)`` into ``out (N,)``."""
     for i in range(out.size):
-        product = (np.int64(a[i]) - a_zero) * (np.int64(b[i]) - b_zero)
+        product = (int(a[i]) - a_zero) * (int(b[i]) - b_zero)
         rescaled = requantize(product, multiplier, shift)
         out[i] = min(max(rescaled + output_zero, activation[0]), activation[1])

@@ -20,7 +20,8 @@ def quantize(x: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[n
     whole += quotient - whole >= 0.5
     # Beyond 512 everything is clamped; cut it off there, before it leaves the integers.
     rounded = np.copysign(np.minimum(whole, np.float32(512)), x).astype(np.int32)
-    return np.clip(rounded + zero_point, -128, 127).astype(np.int8)
+    clamped: NDArray[np.int32] = np.clip(rounded + zero_point, -128, 127)
+    return clamped.astype(np.int8)
 
 
 def dequantize(x: NDArray[np.int8], scale: float, zero_point: int) -> NDArray[np.float32]:

@@ -25,5 +25,5 @@ def requantize(
 ) -> None:
     """Rescale ``x (N,)`` into ``out (N,)``."""
     for i in range(out.size):
-        rescaled = fixedpoint.requantize(np.int64(x[i]) - input_zero, multiplier, shift)
+        rescaled = fixedpoint.requantize(int(x[i]) - input_zero, multiplier, shift)
         out[i] = min(max(rescaled + output_zero, activation[0]), activation[1])

@@ -28,7 +28,7 @@ def softmax(x: NDArray[np.int8], multiplier: int, shift: int, diff_min: int, out
             largest = max(largest, x[n, c])
         total = 0  # Q12.19
         for c in range(x.shape[1]):
-            difference = np.int64(x[n, c]) - largest
+            difference = int(x[n, c]) - largest
             if difference >= diff_min:
                 scaled = requantize(difference, multiplier, shift)
                 total += shift_right(exp_on_negative(scaled), SOFTMAX_SUM_INTEGER_BITS)
@@ -40,7 +40,7 @@ def softmax(x: NDArray[np.int8], multiplier: int, shift: int, diff_min: int, out
         fraction = (total << (32 - bits)) - 2147483648
         inverse = reciprocal(fraction)
         for c in range(x.shape[1]):
-            difference = np.int64(x[n, c]) - largest
+            difference = int(x[n, c]) - largest
             probability = 0
             if difference >= diff_min:
                 exponential = exp_on_negative(requantize(difference, multiplier, shift))

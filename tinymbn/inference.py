@@ -1,0 +1,153 @@
+"""Runs a model over picture files, and looks at what its layers make and how long they take."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.errors import ImageError, TinymbnError
+from tinymbn.image import SUFFIXES, load_input
+from tinymbn.interpreter import Interpreter
+from tinymbn.layers import AnyLayer
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class PictureResult:
+    """What a model made of one picture.
+
+    Attributes:
+        path: of the picture.
+        input: the model's input made of it; None where there is an error.
+        outputs: of the output tensors' types and shapes, in the file's order; empty where there is an error.
+        error: why there is nothing.
+    """
+
+    path: Path
+    input: Array | None = None
+    outputs: tuple[Array, ...] = ()
+    error: ImageError | None = None
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """What one layer made of one input: enough to find the first layer in which two runs differ."""
+
+    layer: AnyLayer
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    crc32: int  # of the bytes, in array order
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """How long one layer takes on this computer."""
+
+    layer: AnyLayer
+    seconds: float
+
+
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """The files among the paths, and in place of a folder the picture files in it, by name.
+
+    Raises:
+        ImageError: a folder holds no pictures or cannot be read.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        try:
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
+        # macOS leaves a "._name.png" that is no picture beside each file.
+        inside = [file for file in inside if file.is_file() and not file.name.startswith(".")]
+        if not inside:
+            raise ImageError(f"{path}: no pictures in this folder; expected files ending in {', '.join(SUFFIXES)}")
+        found += inside
+    return found
+
+
+def run_pictures(interpreter: Interpreter, paths: Sequence[Path]) -> Iterator[PictureResult]:
+    """The result of each picture, in order; one that cannot be read does not stop the others."""
+    for path in paths:
+        try:
+            x = load_input(path, interpreter.graph)
+            outputs = interpreter.run(x)
+        except ImageError as error:
+            yield PictureResult(path, error=error)
+            continue
+        yield PictureResult(path, x, outputs if isinstance(outputs, tuple) else (outputs,))
+
+
+def layer_outputs(interpreter: Interpreter, x: Array) -> list[LayerOutput]:
+    """A summary of each layer's output, in running order.
+
+    Args:
+        x: one input, of the input tensor's type and shape.
+    """
+    return [
+        LayerOutput(
+            layer=layer,
+            shape=output.shape,
+            low=output.min().item(),
+            high=output.max().item(),
+            crc32=zlib.crc32(np.ascontiguousarray(output)),
+        )
+        for layer, output in interpreter.steps(x)
+    ]
+
+
+def layer_times(interpreter: Interpreter, x: Array, most_s: float = 1.0) -> list[LayerTime]:
+    """The median time of each layer, in running order.
+
+    Args:
+        x: one input, of the input tensor's type and shape; the model has run before, so that all is compiled.
+        most_s: no further run is begun after this time; there are at least 3 runs and at most 100.
+    """
+    runs: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(runs) < 3 or (len(runs) < 100 and time.perf_counter() - begin < most_s):
+        times = [time.perf_counter()]
+        times += [time.perf_counter() for _ in interpreter.steps(x)]
+        runs.append([after - before for before, after in zip(times, times[1:], strict=False)])
+    medians = [statistics.median(of_layer) for of_layer in zip(*runs, strict=True)]
+    return [LayerTime(layer, s) for layer, s in zip(interpreter.graph.layers, medians, strict=True)]
+
+
+def save_outputs(path: Path, interpreter: Interpreter, results: Sequence[PictureResult]) -> None:
+    """Write the raw outputs of all pictures as ``.npz``; the file appears whole or not at all.
+
+    Members: ``pictures`` (N,) and ``names`` (of the outputs), strings; ``output_0``, ``output_1``, ...:
+    (N, ...), of the output tensors' types.
+
+    Raises:
+        TinymbnError: the file cannot be written.
+    """
+    members: dict[str, Array] = {
+        "pictures": np.array([str(result.path) for result in results]),
+        "names": np.array(interpreter.graph.outputs),
+    }
+    for i in range(len(interpreter.graph.outputs)):
+        members[f"output_{i}"] = np.stack([result.outputs[i] for result in results])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **members)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TinymbnError(f"{path}: cannot be written: {error.strerror or error}") from error
