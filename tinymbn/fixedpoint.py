@@ -219,8 +219,8 @@ def logistic_table(input_scale: float, input_zero: int, output_scale: float, out
     values = []
     for q in range(-128, 128):
         real = np.float32(input_scale) * np.float32(q - input_zero)
-        # e**89 is already beyond float32; the reference's expf gives infinity there.
-        exponential = np.float32(math.exp(-float(real))) if -float(real) < 89 else np.float32(np.inf)
+        with np.errstate(over="ignore"):  # e**89 is beyond float32; the reference's expf gives infinity, too
+            exponential = np.float32(math.exp(min(-float(real), 100.0)))
         logistic = one / (one + exponential)
         values.append(round_half_away(float(logistic * inverse_scale)) + output_zero)
     return _int8_table(values)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import os
+import re
 import types
 import zipfile
 from collections.abc import Mapping
@@ -29,12 +31,19 @@ VERSION = 1
 ROUNDING = "double"  # both roundings of ``fixedpoint.requantize``; the only one there is
 
 _HEADER = "header"
+_FIELDS = frozenset("format version rounding name source preprocessing input outputs tensors constants layers".split())
 _LABELS = "labels"
 _MAX_FILE_BYTES = 1 << 28
 _MAX_HEADER_BYTES = 400_000
 _MAX_DIRECTORY_BYTES = 1 << 21
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in get_args(layers.AnyLayer)}
-_ARRAY_TYPES = (np.dtype("int8"), np.dtype("<i4"), np.dtype("uint8"))
+_ARRAY_TYPES = {"|i1": np.dtype("int8"), "<i4": np.dtype("<i4"), "|u1": np.dtype("uint8")}
+# As NumPy writes it: magic, version 1.0, length, a dictionary, spaces, a line feed.
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[|<>=\w]{1,8})', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>[0-9, ]{0,60})\), \} *\n",
+    re.DOTALL,
+)
 
 Kind = TypeVar("Kind")
 
@@ -185,19 +194,17 @@ def _checked_members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInf
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """One ``.npy`` member, as a read-only array that lies in the bytes read."""
     data = archive.read(info)
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        raise ModelError(f"member {info.filename!r} is of .npy version {version}; expected (1, 0)")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype not in _ARRAY_TYPES or fortran_order:
-        raise ModelError(f"member {info.filename!r} holds {dtype}; expected int8, int32 or uint8 in C order")
-    start, elements = stream.tell(), 1
-    for length in shape:
-        elements *= length
-    if any(length < 0 for length in shape) or start + elements * dtype.itemsize != len(data):
-        raise ModelError(f"member {info.filename!r} does not have as many bytes as its shape needs")
-    array = np.frombuffer(data, dtype, elements, start).reshape(shape)
+    # Not NumPy's own reader: it evaluates the header as Python text.
+    header = _NPY_HEADER.match(data)
+    if header is None or len(header[0]) != 10 + int.from_bytes(data[8:10], "little"):
+        raise ModelError(f"member {info.filename!r} is not a .npy array of version 1.0 in C order")
+    dtype = _ARRAY_TYPES.get(header["dtype"].decode())
+    if dtype is None:
+        raise ModelError(f"member {info.filename!r} holds {header['dtype'].decode()!r}; expected int8, int32 or uint8")
+    shape = tuple(int(length) for length in header["shape"].split(b",") if length.strip())
+    if len(header[0]) + math.prod(shape) * dtype.itemsize != len(data):
+        raise ModelError(f"member {info.filename!r} has other bytes than shape {str(shape)[:40]} needs")
+    array = np.frombuffer(data, dtype, offset=len(header[0])).reshape(shape)
     return array if array.flags.aligned else array.copy()
 
 
@@ -206,15 +213,12 @@ def _to_graph(arrays: Mapping[str, NDArray[Any]]) -> Graph:
     unused = dict(arrays)
 
     def field(name: str, hint: Any) -> Any:
-        if name not in header:
-            raise ModelError(f"header: {name!r} is missing")
         return _decode(hint, header[name], name, unused)
 
     tensors = field("tensors", tuple[Tensor, ...])
-    raw_layers = header.get("layers")
+    raw_layers, constants = header["layers"], header["constants"]
     if not isinstance(raw_layers, list):
         raise ModelError("header: 'layers' is not a list")
-    constants = header.get("constants")
     if not isinstance(constants, dict):
         raise ModelError("header: 'constants' is not an object")
     by_name = {tensor.name: tensor for tensor in tensors}
@@ -254,6 +258,10 @@ def _parse_header(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         )
     if header.get("rounding") != ROUNDING:
         raise ModelError(f"rounding {str(header.get('rounding'))[:20]!r}; this tinymbn computes {ROUNDING!r}")
+    for name in _FIELDS - set(header):
+        raise ModelError(f"header: {name!r} is missing")
+    for name in set(header) - _FIELDS:
+        raise ModelError(f"header: {name[:40]!r} is not known")
     return header
 
 

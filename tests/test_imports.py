@@ -1,0 +1,60 @@
+"""Who imports whom: a module imports only from rows above its own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tests.shared import CHECKOUT
+
+# One row a step from arithmetic to command line; a package stands for its modules, which may import each other.
+ROWS = (
+    ("errors", "paths", "fixedpoint"),
+    ("layers", "preprocessing", "kernels"),
+    ("graph",),
+    ("image", "labels", "interpreter", "model_file", "importers"),
+    ("load", "quantize"),
+    ("inference", "summary"),
+    ("terminal", "tables", "report"),
+    ("cli",),
+)
+ROW = {name: row for row, names in enumerate(ROWS) for name in names}
+
+
+def _unit(module: str) -> str:
+    """The row entry of ``tinymbn.a.b``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def _imports(path: Path) -> set[str]:
+    """The project's own modules that a file imports, those under TYPE_CHECKING and in functions included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.update(
+                f"{node.module}.{alias.name}" if node.module == "tinymbn" else node.module for alias in node.names
+            )
+    return {_unit(name) for name in found if name.startswith("tinymbn.")}
+
+
+def test_modules_import_from_rows_above_alone() -> None:
+    package = CHECKOUT / "tinymbn"
+    wrong = []
+    for path in sorted(package.rglob("*.py")):
+        unit = path.relative_to(package).parts[0].removesuffix(".py")
+        if unit in ("__init__", "__main__"):
+            continue
+        assert unit in ROW, f"{path.name} stands in no row"
+        wrong += [
+            f"{path.relative_to(package)} imports {other}"
+            for other in _imports(path)
+            if other != unit and other in ROW and ROW[other] >= ROW[unit]
+        ]
+    assert not wrong
+
+
+def test_nothing_imports_the_command_line() -> None:
+    users = [p for p in (CHECKOUT / "tinymbn").rglob("*.py") if p.name != "__main__.py" and "cli" in _imports(p)]
+    assert not users

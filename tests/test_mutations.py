@@ -1,0 +1,189 @@
+"""Damaged files end in a clean error or in a sound graph, and soon.
+
+``pytest tests/test_mutations.py --examples 1000`` tries 20,000 of each kind.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.mutations import damage_bytes, damage_npz
+from tests.shared import SHARED
+from tests.tflite_writer import TfliteWriter
+from tinymbn import Graph, Interpreter, TinymbnError
+from tinymbn.importers.tflite import from_bytes
+from tinymbn.load import load_model
+from tinymbn.model_file import to_bytes
+
+# The slowest honest file takes 0.1 s; this is CPU time, which a busy machine does not stretch.
+LONGEST_S = 2.0
+SHARED_SEEDS = ("mcunet_vww", "vww_96_int8", "ssd_slim_120x160x1_int8", "mobilenet_v1_0.25_128_quant")
+
+
+def _every_operator() -> bytes:
+    """A model of most operators, small enough that thousands of its mutants are quick."""
+    w = TfliteWriter()
+    rng = np.random.default_rng(0)
+
+    def activation(name: str, *shape: int, scale: float = 0.05, zero_point: int = -3) -> int:
+        return w.tensor(name, shape, scale=scale, zero_point=zero_point)
+
+    def weights(name: str, *shape: int, dimension: int) -> int:
+        return w.constant(
+            name,
+            rng.integers(-127, 128, shape, dtype=np.int8),
+            scale=[0.01 + 0.001 * i for i in range(shape[dimension])],
+            dimension=dimension,
+        )
+
+    def biases(name: str, count: int) -> int:
+        return w.constant(name, rng.integers(-500, 500, count, dtype=np.int32), scale=0.0005)
+
+    x = w.tensor("input", (1, 9, 8, 3), "float32")
+    q = activation("quantized", 1, 9, 8, 3)
+    w.operator("QUANTIZE", x, q)
+    conv = activation("conv", 1, 5, 4, 6)
+    w.operator(
+        "CONV_2D",
+        [q, weights("conv/w", 6, 3, 3, 3, dimension=0), biases("conv/b", 6)],
+        conv,
+        padding="SAME",
+        stride_h=2,
+        stride_w=2,
+        dilation_h_factor=1,
+        dilation_w_factor=1,
+        fused_activation_function="RELU6",
+    )
+    depthwise = activation("depthwise", 1, 5, 4, 6)
+    w.operator(
+        "DEPTHWISE_CONV_2D",
+        [conv, weights("dw/w", 1, 3, 3, 6, dimension=3), biases("dw/b", 6)],
+        depthwise,
+        padding="SAME",
+        stride_h=1,
+        stride_w=1,
+        depth_multiplier=1,
+        dilation_h_factor=1,
+        dilation_w_factor=1,
+    )
+    added = activation("added", 1, 5, 4, 6)
+    w.operator("ADD", [conv, depthwise], added)
+    swish = activation("swish", 1, 5, 4, 6)
+    w.operator("HARD_SWISH", added, swish)
+    gate = activation("gate", 1, 1, 1, 6, scale=1 / 256, zero_point=-128)
+    pooled = activation("pooled", 1, 1, 1, 6)
+    w.operator("MEAN", [swish, w.constant("axes", [1, 2])], pooled, keep_dims=True)
+    w.operator("LOGISTIC", pooled, gate)
+    gated = activation("gated", 1, 5, 4, 6)
+    w.operator("MUL", [swish, gate], gated)
+    padded = activation("padded", 1, 6, 6, 6)
+    w.operator("PAD", [gated, w.constant("pads", [[0, 0], [0, 1], [1, 1], [0, 0]])], padded)
+    larger = activation("larger", 1, 6, 6, 6)
+    w.operator("RESIZE_NEAREST_NEIGHBOR", [gated, w.constant("size", [6, 6])], larger)
+    both = activation("both", 1, 6, 6, 12)
+    w.operator("CONCATENATION", [padded, larger], both, axis=3)
+    moved = activation("moved", 1, 12, 6, 6)
+    w.operator("TRANSPOSE", [both, w.constant("permutation", [0, 3, 1, 2])], moved)
+    back = activation("back", 1, 6, 6, 12)
+    w.operator("TRANSPOSE", [moved, w.constant("permutation2", [0, 2, 3, 1])], back)
+    largest = activation("largest", 1, 3, 3, 12)
+    w.operator("MAX_POOL_2D", back, largest, padding="VALID", stride_h=2, stride_w=2, filter_height=2, filter_width=2)
+    average = activation("average", 1, 2, 2, 12)
+    w.operator(
+        "AVERAGE_POOL_2D", largest, average, padding="SAME", stride_h=2, stride_w=2, filter_height=3, filter_width=3
+    )
+    shape, size, wanted = (w.tensor(name, s, "int32") for name, s in (("shape", (4,)), ("size0", ()), ("wanted", (2,))))
+    w.operator("SHAPE", average, shape)
+    slices = [w.constant(name, [value]) for name, value in (("begin", 0), ("end", 1), ("step", 1))]
+    w.operator("STRIDED_SLICE", [shape, *slices], size, shrink_axis_mask=1)
+    w.operator("PACK", [size, w.constant("minus_one", -1)], wanted, values_count=2)
+    flat = activation("flat", 1, 48)
+    w.operator("RESHAPE", [average, wanted], flat)
+    logits = activation("logits", 1, 10)
+    w.operator("FULLY_CONNECTED", [flat, weights("fc/w", 10, 48, dimension=0), biases("fc/b", 10)], logits)
+    scores = activation("scores", 1, 10, scale=1 / 256, zero_point=-128)
+    w.operator("SOFTMAX", logits, scores, beta=1.0)
+    real = w.tensor("output", (1, 10), "float32")
+    w.operator("DEQUANTIZE", scores, real)
+    return w.build(x, real)
+
+
+def _seeds() -> dict[str, bytes]:
+    seeds = {"every operator": _every_operator()}
+    for name in SHARED_SEEDS:
+        path = SHARED / "models" / f"{name}.tflite"
+        if path.is_file():
+            seeds[name] = path.read_bytes()
+    return seeds
+
+
+SEEDS = _seeds()
+
+
+def _load_npz(tmp_path: Path) -> Callable[[bytes], Graph]:
+    path = tmp_path / "damaged.npz"
+
+    def load(data: bytes) -> Graph:
+        path.write_bytes(data)
+        return load_model(path)
+
+    return load
+
+
+def _try(load: Callable[[bytes], Graph], mutants: Callable[[random.Random], bytes], count: int) -> None:
+    refused = 0
+    slowest = 0.0
+    for seed in range(count):
+        data = mutants(random.Random(seed))
+        start = time.process_time()
+        graph, refusal = _load(load, data, seed)
+        taken = time.process_time() - start
+        slowest = max(slowest, taken)
+        assert taken < LONGEST_S, f"mutant {seed} took {taken:.1f} s"
+        if graph is None:
+            refused += 1
+            assert "\n" not in refusal, f"mutant {seed}: more than one line: {refusal}"
+            assert len(refusal) < 5000, f"mutant {seed}: {len(refusal)} characters"
+        else:
+            _run(graph)
+    print(f"{count} mutants: {refused} refused, {count - refused} sound graphs, slowest {slowest:.2f} s")
+    assert refused > 0
+
+
+def _load(load: Callable[[bytes], Graph], data: bytes, seed: int) -> tuple[Graph | None, str]:
+    try:
+        return load(data), ""
+    except TinymbnError as error:
+        return None, str(error)
+    except Exception as error:
+        raise AssertionError(f"mutant {seed}: {type(error).__name__}: {error}") from error
+
+
+def _run(graph: Graph) -> None:
+    """What loads also runs; large graphs are left out for time's sake."""
+    if graph.macs < 1_000_000 and sum(tensor.elements for tensor in graph.tensors.values()) < 1_000_000:
+        Interpreter(graph).run(np.zeros(graph.input_tensor.shape, graph.input_tensor.dtype))
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_damaged_tflite_is_refused_or_sound(name: str, pytestconfig: pytest.Config) -> None:
+    count = 20 * pytestconfig.getoption("--examples") // len(SEEDS) + 1
+    _try(lambda data: from_bytes(data, "damaged.tflite"), lambda rng: damage_bytes(SEEDS[name], rng), count)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_damaged_npz_is_refused_or_sound(name: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    count = 20 * pytestconfig.getoption("--examples") // len(SEEDS) + 1
+    sound = to_bytes(from_bytes(SEEDS[name], "sound.tflite"))
+    _try(_load_npz(tmp_path), lambda rng: damage_npz(sound, rng), count)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_the_seeds_themselves_are_sound(name: str) -> None:
+    assert from_bytes(SEEDS[name], "sound.tflite").layers
