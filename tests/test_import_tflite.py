@@ -34,7 +34,7 @@ def _refusal(data: bytes, kind: type[ModelError] = UnsupportedError) -> str:
 
 def _relu(dtype: str = "int8", shape: tuple[int, ...] = (1, 2, 3, 4), **options: Any) -> bytes:
     w = TfliteWriter()
-    quantization = {"scale": 0.5, "zero_point": 3} if dtype != "float32" else {}
+    quantization: dict[str, Any] = {"scale": 0.5, "zero_point": 3} if dtype != "float32" else {}
     x, y = w.tensor("x", shape, dtype, **quantization, **options), w.tensor("y", shape, dtype, **quantization)
     w.operator("RELU", x, y)
     return w.build(x, y)

@@ -13,6 +13,11 @@ class TinymbnError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def __init__(self, message: str) -> None:
+        # Names out of a damaged file may hold anything; they must not break the line or steer a terminal.
+        clean = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__("".join(clean))
+
 
 class ModelError(TinymbnError):
     """A model file or graph that is damaged, inconsistent or not a model."""

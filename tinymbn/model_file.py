@@ -159,7 +159,7 @@ def _read_arrays(file: IO[bytes], size: int) -> dict[str, NDArray[Any]]:
                 for info in _checked_members(archive, size)
             }
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise ModelError(f"damaged, or not a tinymbn model: {error}") from error
+        raise ModelError(f"damaged, or not a tinymbn model: {str(error)[:200]}") from error
 
 
 def _check_directory(file: IO[bytes], size: int) -> None:

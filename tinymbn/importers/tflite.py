@@ -126,7 +126,7 @@ def _listing(file: TfliteFile, problems: list[tuple[str, str]]) -> str:
         return f"a float model of {len(file.operators)} operators; tinymbn runs int8: quantise it first"
     names = defaultdict(list)
     for what, name in problems:
-        names[what].append(name)
+        names[what].append(name if len(name) <= 60 else f"{name[:28]}...{name[-29:]}")
     listed = "; ".join(f"{what} ({', '.join(layers)})" for what, layers in names.items())
     supported = ", ".join(sorted(OPERATORS))
     count = len(problems)

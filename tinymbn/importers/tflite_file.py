@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import tflite
 from numpy.typing import NDArray
@@ -174,8 +175,11 @@ def _operands(length: int, get: Callable[[int], int], tensors: int, what: str, *
 
 
 def _operator_code(code: Any) -> str:
-    # Files before schema version 3a have the code in the old byte alone; newer ones fill in both.
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    # Files before schema version 3a have the code in the old byte alone, newer ones in both. BuiltinCode() of the
+    # accessors already chooses, and wrongly where the old byte is left out: read the field itself.
+    slot = code._tab.Offset(10)
+    new = code._tab.Get(flatbuffers.number_types.Int32Flags, code._tab.Pos + slot) if slot else 0
+    number = max(new, code.DeprecatedBuiltinCode())
     name: str = _OPERATORS.get(number, f"operator {number}")
     if name == "CUSTOM":
         return f"CUSTOM {_text(code.CustomCode())}"
