@@ -1,0 +1,46 @@
+"""From a float network to an int8 Graph: describe it, fold it, calibrate it, convert it."""
+
+from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape, Window, same_padding
+from tinymbn.quantize.calibration import Progress, Range, min_max_ranges
+from tinymbn.quantize.conversion import convert
+from tinymbn.quantize.float_graph import FloatGraph
+from tinymbn.quantize.float_interpreter import FloatInterpreter
+from tinymbn.quantize.float_layers import (
+    AnyFloatLayer,
+    BatchNorm,
+    FloatAdd,
+    FloatConv2D,
+    FloatDense,
+    FloatDepthwise,
+    FloatMean,
+    FloatSoftmax,
+    Relu,
+)
+from tinymbn.quantize.folding import fold
+from tinymbn.quantize.post_training import quantize
+
+__all__ = [
+    "AnyFloatLayer",
+    "AveragePool",
+    "BatchNorm",
+    "FloatAdd",
+    "FloatConv2D",
+    "FloatDense",
+    "FloatDepthwise",
+    "FloatGraph",
+    "FloatInterpreter",
+    "FloatMean",
+    "FloatSoftmax",
+    "MaxPool",
+    "Padding",
+    "Progress",
+    "Range",
+    "Relu",
+    "Reshape",
+    "Window",
+    "convert",
+    "fold",
+    "min_max_ranges",
+    "quantize",
+    "same_padding",
+]

@@ -1,0 +1,77 @@
+"""Makes a float graph ready to be quantised: batch-norm and activations move into the layer before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from tinymbn.errors import UnsupportedError
+from tinymbn.layers import Window
+from tinymbn.quantize.float_graph import FloatGraph
+from tinymbn.quantize.float_layers import (
+    AnyFloatLayer,
+    BatchNorm,
+    FloatAdd,
+    FloatDepthwise,
+    FloatWeighted,
+    Relu,
+)
+
+
+def fold(graph: FloatGraph) -> FloatGraph:
+    """The same network without batch-norm layers, ReLU and ReLU6 fused where the layer before can clamp.
+
+    A batch-norm that no convolution or dense layer precedes becomes a depthwise layer with a 1x1 kernel.
+    Tensors that remain keep their names and, but for float rounding, their values.
+
+    Raises:
+        UnsupportedError: a batch-norm stands alone on a tensor that is not a map.
+    """
+    readers = Counter(name for layer in graph.layers for name in layer.inputs) + Counter(graph.outputs)
+    layers: list[AnyFloatLayer] = []
+    maker_of: dict[str, int] = {}  # tensor -> position of the layer that makes it
+    for layer in graph.layers:
+        source = layer.inputs[0]
+        position = maker_of.get(source)
+        fused = None if position is None or readers[source] > 1 else _fuse(layers[position], layer)
+        if position is not None and fused is not None:
+            layers[position] = fused
+        else:
+            position = len(layers)
+            layers.append(_alone(layer, len(graph.shapes[source])))
+        maker_of[layer.output] = position
+    return replace(graph, layers=tuple(layers))
+
+
+def _fuse(maker: AnyFloatLayer, layer: AnyFloatLayer) -> AnyFloatLayer | None:
+    """One layer that does what both do; None if there is none."""
+    if not isinstance(maker, FloatWeighted | FloatAdd) or maker.activation != "none":
+        return None
+    if isinstance(layer, Relu):
+        return replace(maker, activation=layer.activation, output=layer.output)
+    if isinstance(layer, BatchNorm) and isinstance(maker, FloatWeighted):
+        return _fold_batch_norm(maker, layer)
+    return None
+
+
+def _fold_batch_norm(maker: FloatWeighted, norm: BatchNorm) -> FloatWeighted:
+    """Weights and bias scaled by channel, computed in double precision and rounded once."""
+    weights = (maker.weights * maker.along_channels(norm.factor)).astype(np.float32)
+    bias = (maker.bias * norm.factor + norm.offset).astype(np.float32)
+    return replace(maker, weights=weights, bias=bias, output=norm.output)
+
+
+def _alone(layer: AnyFloatLayer, rank: int) -> AnyFloatLayer:
+    """What stands for a layer that nothing before it can take in, on a tensor of this rank."""
+    if not isinstance(layer, BatchNorm):
+        return layer
+    if rank != 3:
+        raise UnsupportedError(
+            f'layer "{layer.name}": batch_norm on a tensor of rank {rank}; '
+            "expected a convolution or dense layer before it, or a map (H, W, C)"
+        )
+    weights = layer.factor.reshape(1, 1, -1).astype(np.float32)
+    offset = layer.offset.astype(np.float32)
+    return FloatDepthwise(layer.name, layer.inputs, layer.output, weights, offset, Window((1, 1)))

@@ -1,0 +1,51 @@
+"""The whole way from a float network and calibration pictures to an int8 Graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.graph import Graph
+from tinymbn.preprocessing import Preprocessing
+from tinymbn.quantize.calibration import Progress, Range, min_max_ranges
+from tinymbn.quantize.conversion import convert
+from tinymbn.quantize.float_graph import FloatGraph
+from tinymbn.quantize.folding import fold
+
+
+def quantize(
+    graph: FloatGraph,
+    pictures: Iterable[NDArray[np.float32]],
+    *,
+    input_range: tuple[float, float] | None = None,
+    labels: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Graph:
+    """The int8 Graph of a float network: post-training quantisation, per-channel weights.
+
+    Args:
+        graph: the trained network.
+        pictures: what calibrates the activations: real values, each (H, W, C); read once, one at a time.
+        input_range: the real values of pixels 0 and 255. With it the int8 input is pixel - 128; without it
+            the input's range is calibrated like any other tensor's.
+        labels: of the classes.
+        progress: called after each picture with the number done.
+
+    Raises:
+        ModelError: no pictures, or a network that cannot be quantised.
+        ImageError: a picture has another shape than the input.
+    """
+    folded = fold(graph)
+    preprocessing = Preprocessing()
+    if input_range is not None:
+        low, high = input_range
+        preprocessing = Preprocessing.of_range(low, high, origin="file")
+        if low <= 0 <= high:
+            # The int8 range is then this one end to end, and a pixel needs no arithmetic in float.
+            preprocessing = Preprocessing(origin="file")
+    ranges = min_max_ranges(folded, pictures, progress)
+    if input_range is not None:
+        ranges[folded.input] = Range(*input_range)
+    return convert(folded, ranges, labels=labels, preprocessing=preprocessing)
