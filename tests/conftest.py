@@ -1,0 +1,23 @@
+"""How many random examples each test tries, and always the same ones."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--examples", type=int, default=25, help="random examples each test tries (default: 25)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile(
+        "tinymbn",
+        max_examples=config.getoption("--examples"),
+        # The same examples on every machine and run; a longer run continues the shorter one.
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    settings.load_profile("tinymbn")

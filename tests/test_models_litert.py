@@ -1,0 +1,95 @@
+"""Real models: every tensor that an operator makes has the reference's bytes, on made-up and real pictures."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.litert import LiteRT, in_type_of, with_biases_of_dimension_0
+from tests.shared import SHARED, needs_shared
+from tinymbn import Graph, Interpreter, import_tflite
+
+pytestmark = needs_shared
+
+# The operators of each file, less those that compute shapes: SHAPE, STRIDED_SLICE and PACK in the two made by Keras.
+TENSORS = {
+    "mcunet_vww": 63,
+    "mobilenet_v1_0.25_128_quant": 31,
+    "person_detect": 31,
+    "ssd_slim_120x160x1_int8": 68,
+    "tf2_mobilenet_v2_1.0_224_ptq": 68,
+    "v1_a050_160_random": 34 - 3,
+    "v1_a100_224_random": 34 - 3,
+    "vww_96_int8": 31,
+}
+MADE_UP = ("all-min", "all-max", "noise", "smooth")
+PICTURES = (
+    "cat.bmp",
+    "grace_hopper.bmp",
+    "hot_dog.jpg",
+    "kite_and_cold.jpg",
+    "no_person.png",
+    "owl.jpg",
+    "parrot.jpg",
+    "person.png",
+)
+
+
+@cache
+def both(model: str) -> tuple[LiteRT, Interpreter]:
+    path = SHARED / "models" / f"{model}.tflite"
+    return LiteRT(with_biases_of_dimension_0(path.read_bytes())), Interpreter(import_tflite(path))
+
+
+def pixels(what: str, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    shape = (height, width, channels)
+    if what == "all-min":
+        return np.zeros(shape, np.uint8)
+    if what == "all-max":
+        return np.full(shape, 255, np.uint8)
+    if what == "noise":
+        return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    if what == "smooth":
+        y, x, c = np.indices(shape)
+        waves = np.sin(7 * y / height + c) * np.cos(5 * x / width - c)
+        return np.asarray(127.5 + 127.5 * waves, np.uint8)
+    with Image.open(SHARED / "images" / what) as picture:
+        resized = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
+        return np.asarray(resized, np.uint8).reshape(shape)
+
+
+def as_input(values: NDArray[np.uint8], graph: Graph) -> NDArray[Any]:
+    """Pixels 0..255 over the whole range of the input's type; reals lie between two steps as well."""
+    if graph.input_tensor.dtype == "uint8":
+        return values
+    signed = (values ^ np.uint8(0x80)).view(np.int8)
+    if graph.input_tensor.dtype == "int8":
+        return signed
+    inside = graph.quantized_input
+    between = np.random.default_rng(2).uniform(-0.5, 0.5, values.shape)
+    return np.asarray((signed - inside.zero_point + between) * inside.scale, np.float32)
+
+
+@pytest.mark.parametrize("what", [*MADE_UP, *PICTURES])
+@pytest.mark.parametrize("model", TENSORS)
+def test_every_tensor_equals_the_reference(model: str, what: str) -> None:
+    reference, interpreter = both(model)
+    height, width, channels = interpreter.graph.input_tensor.shape
+    x = as_input(pixels(what, height, width, channels), interpreter.graph)
+    expected = reference.run(x[None])
+    made = {layer.output: output for layer, output in interpreter.steps(x)}
+    compared, wrong = 0, {}
+    for index in reference.made:
+        name = reference.names[index]
+        if name in made:
+            compared += 1
+            different = np.count_nonzero(made[name].ravel() != in_type_of(made[name], expected[index]))
+            if different:
+                wrong[name] = f"{different} of {made[name].size} bytes"
+    assert not wrong
+    assert compared == TENSORS[model]
