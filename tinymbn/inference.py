@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.errors import ImageError, TinymbnError
+from tinymbn.graph import Graph
 from tinymbn.image import SUFFIXES, load_input
 from tinymbn.interpreter import Interpreter
 from tinymbn.layers import AnyLayer
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class PictureResult:
-    """What a model made of one picture.
-
-    Attributes:
-        path: of the picture.
-        input: the model's input made of it; None where there is an error.
-        outputs: of the output tensors' types and shapes, in the file's order; empty where there is an error.
-        error: why there is nothing.
-    """
-
-    path: Path
-    input: Array | None = None
-    outputs: tuple[Array, ...] = ()
-    error: ImageError | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +33,31 @@ class LayerOutput:
     low: float
     high: float
     crc32: int  # of the bytes, in array order
+
+
+@dataclass(frozen=True, eq=False)
+class PictureResult:
+    """What a model made of one picture.
+
+    Attributes:
+        path: of the picture.
+        input: the model's input made of it.
+        outputs: of the output tensors' types and shapes, in the file's order.
+        layers: what each layer made; empty if not asked for.
+    """
+
+    path: Path
+    input: Array
+    outputs: tuple[Array, ...]
+    layers: tuple[LayerOutput, ...]
+
+
+@dataclass(frozen=True)
+class PictureError:
+    """Why there is nothing to say of a picture."""
+
+    path: Path
+    error: ImageError
 
 
 @dataclass(frozen=True)
@@ -81,40 +91,55 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def run_pictures(interpreter: Interpreter, paths: Sequence[Path]) -> Iterator[PictureResult]:
-    """The result of each picture, in order; one that cannot be read does not stop the others."""
+def run_pictures(
+    interpreter: Interpreter, paths: Sequence[Path], *, layers: bool = False
+) -> Iterator[PictureResult | PictureError]:
+    """The result of each picture, in order; one that cannot be read does not stop the others.
+
+    Args:
+        interpreter: of the model.
+        paths: of pictures and ``.npy`` arrays.
+        layers: sum up each layer's output as well.
+    """
     for path in paths:
         try:
             x = load_input(path, interpreter.graph)
-            outputs = interpreter.run(x)
         except ImageError as error:
-            yield PictureResult(path, error=error)
+            yield PictureError(path, error)
             continue
-        yield PictureResult(path, x, outputs if isinstance(outputs, tuple) else (outputs,))
+        outputs = interpreter.run(x)
+        yield PictureResult(
+            path=path,
+            input=x,
+            outputs=outputs if isinstance(outputs, tuple) else (outputs,),
+            layers=layer_outputs(interpreter, x) if layers else (),
+        )
 
 
-def layer_outputs(interpreter: Interpreter, x: Array) -> list[LayerOutput]:
+def layer_outputs(interpreter: Interpreter, x: Array) -> tuple[LayerOutput, ...]:
     """A summary of each layer's output, in running order.
 
     Args:
+        interpreter: of the model.
         x: one input, of the input tensor's type and shape.
     """
-    return [
+    return tuple(
         LayerOutput(
             layer=layer,
             shape=output.shape,
             low=output.min().item(),
             high=output.max().item(),
-            crc32=zlib.crc32(np.ascontiguousarray(output)),
+            crc32=zlib.crc32(output.tobytes()),
         )
         for layer, output in interpreter.steps(x)
-    ]
+    )
 
 
 def layer_times(interpreter: Interpreter, x: Array, most_s: float = 1.0) -> list[LayerTime]:
     """The median time of each layer, in running order.
 
     Args:
+        interpreter: of the model.
         x: one input, of the input tensor's type and shape; the model has run before, so that all is compiled.
         most_s: no further run is begun after this time; there are at least 3 runs and at most 100.
     """
@@ -123,12 +148,12 @@ def layer_times(interpreter: Interpreter, x: Array, most_s: float = 1.0) -> list
     while len(runs) < 3 or (len(runs) < 100 and time.perf_counter() - begin < most_s):
         times = [time.perf_counter()]
         times += [time.perf_counter() for _ in interpreter.steps(x)]
-        runs.append([after - before for before, after in zip(times, times[1:], strict=False)])
+        runs.append([after - before for before, after in pairwise(times)])
     medians = [statistics.median(of_layer) for of_layer in zip(*runs, strict=True)]
     return [LayerTime(layer, s) for layer, s in zip(interpreter.graph.layers, medians, strict=True)]
 
 
-def save_outputs(path: Path, interpreter: Interpreter, results: Sequence[PictureResult]) -> None:
+def save_outputs(path: Path, graph: Graph, results: Sequence[PictureResult]) -> None:
     """Write the raw outputs of all pictures as ``.npz``; the file appears whole or not at all.
 
     Members: ``pictures`` (N,) and ``names`` (of the outputs), strings; ``output_0``, ``output_1``, ...:
@@ -139,9 +164,9 @@ def save_outputs(path: Path, interpreter: Interpreter, results: Sequence[Picture
     """
     members: dict[str, Array] = {
         "pictures": np.array([str(result.path) for result in results]),
-        "names": np.array(interpreter.graph.outputs),
+        "names": np.array(graph.outputs),
     }
-    for i in range(len(interpreter.graph.outputs)):
+    for i in range(len(graph.outputs)):
         members[f"output_{i}"] = np.stack([result.outputs[i] for result in results])
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

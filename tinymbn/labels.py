@@ -1,0 +1,131 @@
+"""The names of classes, and which classes an output scores highest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.errors import ModelError
+from tinymbn.graph import Graph, Tensor
+from tinymbn.kernels.quantize import dequantize, from_uint8
+from tinymbn.layers import AnyLayer, Dequantize, Lookup, Reshape, Softmax
+
+MAX_FILE_BYTES = 1 << 20  # 1 MiB: 21,000 names of 50 letters
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model says of one class.
+
+    Attributes:
+        index: of the class.
+        label: its name; empty if unknown.
+        value: the real score.
+        raw: the quantised score, as the model puts it out; None where the model puts out floats.
+    """
+
+    index: int
+    label: str
+    value: float
+    raw: int | None
+
+
+def load_labels(path: Path) -> tuple[str, ...]:
+    """The labels of a text file, one a line, the first for class 0.
+
+    UTF-8, with or without a byte order mark, any line ends. Blank lines at the end do not count.
+
+    Raises:
+        ModelError: there is no such file, it is over 1 MiB, no text, or has no labels.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; expected a text file with one label a line") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise ModelError(f"{path}: over {MAX_FILE_BYTES} bytes; expected a text file with one label a line")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: byte {error.start} is not UTF-8; expected one label a line") from None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").rstrip().split("\n")
+    labels = tuple(line.strip() for line in lines)
+    if labels == ("",):
+        raise ModelError(f"{path}: no labels; expected one a line")
+    for number, label in enumerate(labels, 1):
+        if not label.replace("\t", " ").isprintable():
+            raise ModelError(f"{path}: line {number} has control characters; expected one label a line")
+    return labels
+
+
+def is_class_scores(graph: Graph, output: str) -> bool:
+    """Whether an output scores classes: a row of values out of a softmax or logistic, or the only output."""
+    shape = graph.tensors[output].shape
+    if math.prod(shape) != shape[-1] or shape[-1] < 2:
+        return False
+    return len(graph.outputs) == 1 or is_probability(graph, output)
+
+
+def is_probability(graph: Graph, output: str) -> bool:
+    """Whether an output comes from a softmax or logistic: values from 0 to 1."""
+    makers: dict[str, AnyLayer] = {layer.output: layer for layer in graph.layers}
+    layer = makers.get(output)
+    while isinstance(layer, Dequantize | Reshape):
+        layer = makers.get(layer.inputs[0])
+    return isinstance(layer, Softmax) or (isinstance(layer, Lookup) and layer.function == "logistic")
+
+
+def with_labels(graph: Graph, path: Path) -> Graph:
+    """The graph with the labels of a text file.
+
+    Raises:
+        ModelError: as in ``load_labels``; or there is not one label a class, for then each class would have
+            a wrong name.
+    """
+    names = load_labels(path)
+    classes = sorted({tensor.shape[-1] for tensor in graph.output_tensors})
+    if len(names) not in classes:
+        expected = " or ".join(map(str, classes))
+        raise ModelError(f"{path}: {len(names)} labels; model {graph.name!r} has {expected} classes")
+    return replace(graph, labels=names)
+
+
+def real_values(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:
+    """Output values in real units, float32: ``scale * (q - zero_point)``, or the floats themselves."""
+    if tensor.quant is None:
+        return values.astype(np.float32, copy=False)
+    if tensor.dtype == "uint8":  # int8 with a zero point 128 lower
+        return dequantize(from_uint8(values), tensor.scale, tensor.zero_point - 128)
+    return dequantize(values, tensor.scale, tensor.zero_point)
+
+
+def top(values: NDArray[Any], tensor: Tensor, labels: tuple[str, ...], count: int) -> list[Score]:
+    """The classes with the highest scores, highest first; of equal ones the lower index first.
+
+    Args:
+        values: one output, of the tensor's type, one value a class.
+        tensor: the output's.
+        labels: of all classes, or empty; another number of labels than classes is as good as none.
+        count: how many at most.
+    """
+    row = values.ravel()
+    order = np.argsort(-row.astype(np.float64), kind="stable")[:count]
+    real = real_values(row, tensor)
+    named = labels if len(labels) == row.size else ()
+    return [
+        Score(
+            index=int(i),
+            label=named[i] if named else "",
+            value=float(real[i]),
+            raw=None if tensor.quant is None else int(row[i]),
+        )
+        for i in order
+    ]

@@ -1,0 +1,100 @@
+"""What there is to say of a model and its layers, short."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinymbn import labels
+from tinymbn.graph import Graph, Tensor
+from tinymbn.image import pixel_table
+from tinymbn.layers import AnyLayer, AveragePool, Conv2D, Depthwise, Lookup, MaxPool
+from tinymbn.terminal import shape_text
+
+SCHEMA = 1  # of all JSON that tinymbn prints; raised when a field goes or changes its meaning
+
+
+def kind_text(layer: AnyLayer) -> str:
+    """A layer's kind with its geometry: ``depthwise 3x3/2`` has stride 2, ``conv2d 3x3 d2`` dilation 2."""
+    if isinstance(layer, Lookup):
+        return layer.function
+    if not isinstance(layer, Conv2D | Depthwise | AveragePool | MaxPool):
+        return layer.kind
+    window = layer.window
+    text = f"{layer.kind} {shape_text(window.kernel)}"
+    for mark, pair in (("/", window.stride), (" d", window.dilation)):
+        if pair != (1, 1):
+            text += f"{mark}{pair[0] if pair[0] == pair[1] else shape_text(pair)}"
+    return text
+
+
+def preprocessing_text(graph: Graph) -> str:
+    """What becomes of a picture, in one line, and who says so."""
+    tensor, how = graph.input_tensor, graph.preprocessing
+    if len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3):
+        return f"no picture fits; give a .npy array, {tensor.dtype} of shape {tensor.shape}"
+    height, width, channels = tensor.shape
+    colours = "grey" if channels == 1 else how.channel_order.upper()
+    fit = "squashed" if how.resize == "squash" else "centre crop"
+    table = pixel_table(graph)
+    if how.mean is not None and how.std is not None:
+        mean, std = (",".join(f"{v:g}" for v in values) for values in (how.mean, how.std))
+        formula = f"(pixel - {mean}) / {std}"
+    else:
+        formula = {"uint8": "pixel", "int8": "pixel - 128", "float32": "the int8 range"}[tensor.dtype]
+    reach = f"{table.min():.4g} to {table.max():.4g}"
+    origin = {
+        "guess": "a guess; to say otherwise: tinymbn import --input-range or --mean and --std",
+        "file": "the file says so",
+        "user": "given at import",
+    }[how.origin]
+    return f"{width} wide, {height} high, {colours}, {fit}; {formula}: {reach} ({origin})"
+
+
+def tensor_values(tensor: Tensor) -> dict[str, Any]:
+    """A tensor for JSON."""
+    quant = tensor.quant
+    return {
+        "name": tensor.name,
+        "type": tensor.dtype,
+        "shape": list(tensor.shape),
+        "scale": quant.scale if quant else None,
+        "zero_point": quant.zero_point if quant else None,
+    }
+
+
+def model_values(graph: Graph) -> dict[str, Any]:
+    """A model for JSON: everything but the numbers in its weights."""
+    how = graph.preprocessing
+    return {
+        "schema": SCHEMA,
+        "name": graph.name,
+        "source": {"file": graph.source.file, "sha256": graph.source.sha256},
+        "input": tensor_values(graph.input_tensor),
+        "outputs": [
+            tensor_values(tensor) | {"class_scores": labels.is_class_scores(graph, tensor.name)}
+            for tensor in graph.output_tensors
+        ],
+        "preprocessing": {
+            "resize": how.resize,
+            "channel_order": how.channel_order,
+            "mean": how.mean,
+            "std": how.std,
+            "origin": how.origin,
+        },
+        "labels": list(graph.labels),
+        "macs": graph.macs,
+        "parameters": graph.parameters,
+        "layers": [
+            {
+                "index": index,
+                "name": layer.name,
+                "kind": layer.kind,
+                "description": kind_text(layer),
+                "inputs": [tensor_values(graph.tensors[name]) for name in layer.inputs],
+                "output": tensor_values(graph.tensors[layer.output]),
+                "macs": layer.macs(graph.tensors[layer.output].shape),
+                "parameters": layer.parameters,
+            }
+            for index, layer in enumerate(graph.layers)
+        ],
+    }

@@ -1,0 +1,65 @@
+"""Text on a terminal: its width, letters that are no commands, a progress bar."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_BEFORE_PROGRESS_S = 0.5  # what is quicker needs no bar
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output goes to; None where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def printable(text: str) -> str:
+    r"""A text that cannot steer a terminal: control characters as ``\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """``96x96x3``."""
+    return "x".join(map(str, shape))
+
+
+def shorten(text: str, width: int) -> str:
+    """The text, cut short of its middle where it is longer than the width; most of the end stays."""
+    if len(text) <= width:
+        return text
+    head = width // 4
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def with_progress(items: Iterator[Item], total: int, *, quiet: bool) -> Generator[Item, None, None]:
+    """The same items, with a bar on standard error if that is a terminal and they take a while."""
+    if quiet or total < 2 or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    progress = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, highlight=False, markup=False, emoji=False),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # so that lines scroll above the bar; a file gets them as they are
+    )
+    begin = time.monotonic()
+    task = progress.add_task("", total=total)
+    try:
+        for done, item in enumerate(items, 1):
+            if done < total and time.monotonic() - begin > _BEFORE_PROGRESS_S:
+                progress.start()
+            yield item
+            progress.update(task, completed=done)
+    finally:
+        progress.stop()
