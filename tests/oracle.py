@@ -90,9 +90,7 @@ def _positions(size: int, kernel: int, stride: int, dilation: int, pads: Pair) -
 def _windows(
     shape: Sequence[int], kernel: Pair, stride: Pair, dilation: Pair, pads: Sequence[Pair]
 ) -> tuple[list[list[Pair]], list[list[Pair]]]:
-    rows, columns = (
-        _positions(shape[axis], kernel[axis], stride[axis], dilation[axis], pads[axis]) for axis in (0, 1)
-    )
+    rows, columns = (_positions(shape[axis], kernel[axis], stride[axis], dilation[axis], pads[axis]) for axis in (0, 1))
     return rows, columns
 
 
@@ -160,9 +158,7 @@ def _pool(
     return out
 
 
-def average_pool(
-    x: Int8s, *, kernel: Pair, stride: Pair, pads: Sequence[Pair], limits: Clamp, unsigned: bool
-) -> Int8s:
+def average_pool(x: Int8s, *, kernel: Pair, stride: Pair, pads: Sequence[Pair], limits: Clamp, unsigned: bool) -> Int8s:
     """The mean of what lies inside; ``unsigned`` rounds the value plus 128, as uint8 models do."""
     offset = 128 if unsigned else 0
 
@@ -235,9 +231,7 @@ def add(
     return _elementwise(a, b, one)
 
 
-def mul(
-    a: Int8s, b: Int8s, *, zeros: tuple[int, int, int], multiplier: int, shift: int, limits: Clamp
-) -> Int8s:
+def mul(a: Int8s, b: Int8s, *, zeros: tuple[int, int, int], multiplier: int, shift: int, limits: Clamp) -> Int8s:
     def one(i: int, j: int) -> int:
         product = requantize((i - zeros[0]) * (j - zeros[1]), multiplier, shift)
         return clamp(wrap(product + zeros[2]), limits)
@@ -245,13 +239,9 @@ def mul(
     return _elementwise(a, b, one)
 
 
-def rescale(
-    x: Int8s, *, input_zero: int, output_zero: int, multiplier: int, shift: int, limits: Clamp
-) -> Int8s:
+def rescale(x: Int8s, *, input_zero: int, output_zero: int, multiplier: int, shift: int, limits: Clamp) -> Int8s:
     """QUANTIZE from int8 to int8, and RELU, RELU6 and RELU_N1_TO_1 on their own."""
-    values = [
-        clamp(wrap(requantize(int(q) - input_zero, multiplier, shift) + output_zero), limits) for q in x.flat
-    ]
+    values = [clamp(wrap(requantize(int(q) - input_zero, multiplier, shift) + output_zero), limits) for q in x.flat]
     return np.array(values, np.int8).reshape(x.shape)
 
 
@@ -276,16 +266,13 @@ def dequantize(x: Int8s, scale: float, zero_point: int) -> NDArray[np.float32]:
 def softmax(x: Int8s, *, multiplier: int, shift: int, diff_min: int) -> Int8s:
     """Over the last axis, with gemmlowp's fixed-point exponential and reciprocal."""
     rows = x.reshape(-1, x.shape[-1])
-    return np.array(
-        [_softmax_row(row.tolist(), multiplier, shift, diff_min) for row in rows], np.int8
-    ).reshape(x.shape)
+    return np.array([_softmax_row(row.tolist(), multiplier, shift, diff_min) for row in rows], np.int8).reshape(x.shape)
 
 
 def _softmax_row(row: list[int], multiplier: int, shift: int, diff_min: int) -> list[int]:
     differences = [q - max(row) for q in row]
     exponentials = [
-        exp_on_negative(high_multiply(wrap(d * 2**shift), multiplier)) if d >= diff_min else None
-        for d in differences
+        exp_on_negative(high_multiply(wrap(d * 2**shift), multiplier)) if d >= diff_min else None for d in differences
     ]
     # Each exponential goes from Q0.31 to Q12.19 before it is summed.
     total = sum(shift_right(e, 12) for e in exponentials if e is not None)

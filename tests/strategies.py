@@ -132,8 +132,7 @@ def run_layer(
     """The output "y" of a layer that reads "x", of this zero point, and constants (values, zero point)."""
     operands = {"x": (x, zero), **(constants or {})}
     tensors = {
-        name: Tensor(name, values.shape, Quant(1.0, zero_point))
-        for name, (values, zero_point) in operands.items()
+        name: Tensor(name, values.shape, Quant(1.0, zero_point)) for name, (values, zero_point) in operands.items()
     }
     shape = layer.output_shape(*(tensors[name].shape for name in layer.inputs))
     graph = Graph(

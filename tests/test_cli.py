@@ -370,7 +370,6 @@ def test_what_becomes_of_a_picture_is_said_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["run"], 2, "no IMAGE is given"),
         (["run", "light.npz"], 2, "no IMAGE is given"),
         (["run", "x.png", "light.npz"], 2, "a model comes first"),
         (["run", "light.npz", "light.npz", "x.png"], 2, "a model comes first"),
@@ -511,3 +510,12 @@ def test_layer_times_cover_all_layers() -> None:
     interpreter = Interpreter(make_graph())
     times = layer_times(interpreter, np.zeros((4, 4, 1), np.int8), most_s=0.0)
     assert [one.layer.name for one in times] == ["flatten", "sum", "softmax"]
+
+
+def test_run_with_nothing_given_reads_the_samples_that_ship(run: Run, model: Path) -> None:
+    done = run("run", "--json")
+    assert done.code == 0
+    pictures = json.loads(done.out)["pictures"]
+    assert [p["outputs"][0]["scores"][0]["label"] for p in pictures] == list("0123456789")
+    model.rename("model.npz")
+    assert run("run").code == 2

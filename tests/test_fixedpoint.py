@@ -114,9 +114,7 @@ def test_reciprocal_is_near_the_real_one(x: int) -> None:
         ("relu_n1_to_1", 0.4, 0, (-3, 3)),  # 1 / 0.4 is a tie in float32: 2.5 -> 3
     ],
 )
-def test_activation_range_by_hand(
-    activation: str, scale: float, zero_point: int, expected: tuple[int, int]
-) -> None:
+def test_activation_range_by_hand(activation: str, scale: float, zero_point: int, expected: tuple[int, int]) -> None:
     assert fixedpoint.activation_range(activation, scale, zero_point) == expected
 
 

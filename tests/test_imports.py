@@ -9,7 +9,7 @@ from tests.shared import CHECKOUT
 
 # One row a step from arithmetic to command line; a package stands for its modules, which may import each other.
 ROWS = (
-    ("errors", "fixedpoint", "terminal"),
+    ("errors", "fixedpoint", "paths", "terminal"),
     ("layers", "preprocessing", "kernels"),
     ("graph",),
     ("image", "labels", "interpreter", "model_file", "importers"),

@@ -26,9 +26,7 @@ def test_mul_equals_the_oracle(data: st.DataObject) -> None:
     multiplier, shift = data.draw(multipliers), data.draw(shifts)
     zeros, activation = data.draw(st.tuples(*[zero_points] * 3)), data.draw(activations())
     layer = Mul("layer", ("x", "k"), "y", multiplier, shift, activation)
-    expected = oracle.mul(
-        x, constant, zeros=zeros, multiplier=multiplier, shift=shift, limits=limits(activation)
-    )
+    expected = oracle.mul(x, constant, zeros=zeros, multiplier=multiplier, shift=shift, limits=limits(activation))
     constants = {"k": (constant, zeros[1])}
     actual = run_layer(layer, x, zero=zeros[0], output_zero=zeros[2], constants=constants)
     np.testing.assert_array_equal(actual, expected)

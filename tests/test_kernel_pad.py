@@ -14,9 +14,7 @@ def test_pad_equals_the_oracle(data: st.DataObject) -> None:
     shape, value = data.draw(shapes), data.draw(zero_points)
     pads = tuple(data.draw(st.tuples(st.integers(0, 3), st.integers(0, 3))) for _ in shape)
     x = data.draw(int8s(shape))
-    np.testing.assert_array_equal(
-        run_layer(Pad("layer", ("x",), "y", pads, value), x), oracle.pad(x, pads, value)
-    )
+    np.testing.assert_array_equal(run_layer(Pad("layer", ("x",), "y", pads, value), x), oracle.pad(x, pads, value))
 
 
 def test_pad_by_hand() -> None:

@@ -12,9 +12,7 @@ from tinymbn.layers import ResizeNearest
 @given(st.data())
 def test_resize_nearest_equals_the_oracle(data: st.DataObject) -> None:
     x = data.draw(int8s(data.draw(maps)))
-    rows, columns = (
-        data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=9)) for size in x.shape[:2]
-    )
+    rows, columns = (data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=9)) for size in x.shape[:2])
     layer = ResizeNearest("layer", ("x",), "y", np.array(rows, np.int32), np.array(columns, np.int32))
     np.testing.assert_array_equal(run_layer(layer, x), oracle.resize_nearest(x, rows, columns))
 

@@ -18,6 +18,7 @@ import click
 
 from tinymbn import __version__
 from tinymbn.errors import TinymbnError
+from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 
 if TYPE_CHECKING:
     from tinymbn.graph import Graph
@@ -28,7 +29,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 _MODEL_SUFFIXES = (".npz", ".tflite")
-_SHIPPED_MODEL = Path(__file__).parent / "models" / "digits.npz"
+_MODEL_HERE = Path("model.npz")  # what a command takes when no model is named
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -130,12 +131,16 @@ def run(
     IMAGE is a PNG, JPEG or BMP file, a .npy array, or a folder of them. MODEL is a .npz or .tflite file.
     Left out, it is model.npz in this folder, else the model that ships with tinymbn, which reads handwritten
     digits.
+
+    A picture is turned upright as its EXIF data say, what is transparent becomes white, and it is squashed to
+    the input's size unless the model or --resize says crop.
     """
     model, images = _split_model(files)
     if output is not None:
         _require_writable(output)
     from tinymbn import inference, report, terminal
     from tinymbn.interpreter import Interpreter
+    from tinymbn.kernels.jit import is_compiled
     from tinymbn.labels import with_labels
 
     graph = _load(model, quiet=quiet)
@@ -145,6 +150,8 @@ def run(
         graph = with_labels(graph, labels_file)
     pictures = inference.find_pictures(images)
     interpreter = Interpreter(graph)
+    if not quiet and sys.stderr.isatty() and not is_compiled():
+        click.echo("compiling the kernels; this happens once and takes some seconds ...", err=True)
 
     out = report.JsonReport(graph, top) if as_json else report.TextReport(graph, pictures, top)
     done: list[inference.PictureResult] = []
@@ -233,12 +240,14 @@ def info(model: Path | None, as_json: bool) -> None:
 
 
 def _split_model(files: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
-    """MODEL, if the first file is one, and the pictures."""
+    """MODEL, if the first file is one, and the pictures; with nothing given, the samples that ship."""
     is_model = [file.suffix.lower() in _MODEL_SUFFIXES and not file.is_dir() for file in files]
     if any(is_model[1:]):
         problem = f"{files[is_model.index(True, 1)]}: a model comes first, and there is one"
         raise click.UsageError(problem, click.get_current_context())
     model, images = (files[0], files[1:]) if any(is_model) else (None, files)
+    if not files and not _MODEL_HERE.is_file():
+        return None, [SAMPLE_PICTURES]
     if not images:
         raise click.UsageError("no IMAGE is given", click.get_current_context())
     return model, images
@@ -249,10 +258,9 @@ def _load(path: Path | None, *, quiet: bool = True) -> Graph:
     from tinymbn.load import load_model
 
     if path is None:
-        here = Path("model.npz")
-        path = here if here.is_file() else _SHIPPED_MODEL
+        path = _MODEL_HERE if _MODEL_HERE.is_file() else SHIPPED_MODEL
         if not quiet:
-            where = "in this folder" if path is here else "which ships with tinymbn"
+            where = "in this folder" if path is _MODEL_HERE else "which ships with tinymbn"
             click.echo(f"model: {path.name}, {where}", err=True)
     return load_model(path)
 

@@ -196,7 +196,10 @@ def softmax_scaling(input_scale: float, beta: float) -> SoftmaxScaling:
     CalculateInputRadius.
     """
     fraction_bits = 31 - SOFTMAX_DIFF_INTEGER_BITS
-    real = min(float(np.float32(beta)) * float(np.float32(input_scale)) * 2**fraction_bits, 2.0**31 - 1.0)
+    real = float(np.float32(beta)) * float(np.float32(input_scale)) * 2**fraction_bits
+    if 2**30 <= real < math.inf:
+        # One step below the maximum is exp(-16) or less, so only the maximum counts, whose difference is 0.
+        return SoftmaxScaling(2**30, 30, 0)
     multiplier, shift = multiplier_and_shift(real)
     if shift < 0 or multiplier == 0:
         raise ValueError(f"SOFTMAX: input scale {input_scale} times beta {beta} is below 2**-26")

@@ -19,6 +19,8 @@ DType = Literal["int8", "uint8", "float32"]
 
 # A tensor that no microcontroller or PC inference has a use for; keeps a damaged file from asking for terabytes.
 MAX_ELEMENTS = 1 << 28
+# So that 255 steps are still a float32.
+MAX_SCALE = 1e36
 
 _ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255)}
 
@@ -70,7 +72,7 @@ class Tensor:
         if self.quant is None:
             raise ModelError(f'tensor "{self.name}": it is {self.dtype} and has no scale and zero point')
         scale, zero_point = self.quant.scale, self.quant.zero_point
-        check(isinstance(scale, float) and math.isfinite(scale) and scale > 0, f"scale {scale}; expected > 0")
+        check(isinstance(scale, float) and 0 < scale <= MAX_SCALE, f"scale {scale}; expected > 0")
         low, high = _ZERO_POINTS[self.dtype]
         check(
             isinstance(zero_point, int) and low <= zero_point <= high,

@@ -31,13 +31,19 @@ VERSION = 1
 ROUNDING = "double"  # both roundings of ``fixedpoint.requantize``; the only one there is
 
 _HEADER = "header"
-_FIELDS = frozenset("format version rounding name source preprocessing input outputs tensors constants layers".split())
+_FIELDS = {"format", "version", "rounding", "name", "source", "preprocessing"} | {
+    "input",
+    "outputs",
+    "tensors",
+    "constants",
+    "layers",
+}
 _LABELS = "labels"
 _MAX_FILE_BYTES = 1 << 28
 _MAX_HEADER_BYTES = 400_000
 _MAX_DIRECTORY_BYTES = 1 << 21
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in get_args(layers.AnyLayer)}
-_ARRAY_TYPES = {"|i1": np.dtype("int8"), "<i4": np.dtype("<i4"), "|u1": np.dtype("uint8")}
+_ARRAY_TYPES: Mapping[str, np.dtype[Any]] = {"|i1": np.dtype("int8"), "<i4": np.dtype("<i4"), "|u1": np.dtype("uint8")}
 # As NumPy writes it: magic, version 1.0, length, a dictionary, spaces, a line feed.
 _NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[|<>=\w]{1,8})', 'fortran_order': False, "
@@ -57,9 +63,11 @@ def save_model(graph: Graph, path: str | os.PathLike[str]) -> None:
     The file appears whole or not at all.
 
     Raises:
-        ModelError: the header would be too large to be read again, or the folder does not exist.
+        ModelError: the header would be too large to be read again, or the file cannot be written.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path}: not a file, so it is not replaced")
     data = to_bytes(graph)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

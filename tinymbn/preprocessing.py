@@ -52,6 +52,8 @@ class Preprocessing:
             check(len(self.mean) == len(self.std) >= 1, "mean and std have different lengths")
             check(all(math.isfinite(m) for m in self.mean), f"mean {self.mean} is not finite")
             check(all(math.isfinite(s) and s > 0 for s in self.std), f"std {self.std} is not > 0")
+            largest = max((abs(m) + 255) / s for m, s in zip(self.mean, self.std, strict=True))
+            check(largest < 1e36, f"mean {self.mean} and std {self.std} make pixels larger than a float32 holds")
 
     @staticmethod
     def of_range(low: float, high: float, origin: Origin = "user") -> Preprocessing:

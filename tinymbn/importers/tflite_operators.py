@@ -237,6 +237,19 @@ def _pool(low: Lowering, op: Operator) -> None:
         )
 
 
+def _reduce_max(low: Lowering, op: Operator) -> None:
+    """GlobalMaxPooling: one window as large as the map."""
+    height, width, channels = _map_shape(low, op.inputs[0])
+    axes = {_axis(axis, 4) for axis in low.integers(op.inputs[1], "axes")}
+    if axes != {1, 2}:
+        raise UnsupportedError(f"over axes {sorted(axes)}; height and width alone are")
+    x = low.input(op.inputs[0])
+    file_shape: Shape = (1, 1, 1, channels) if op.options.get("KeepDims") else (1, channels)
+    written, final = low.output_from(op.outputs[0], file_shape, (1, 1, channels))
+    low.layers.append(MaxPool(name=written, inputs=(x.name,), output=written, window=Window((height, width))))
+    low.finish(written, final)
+
+
 def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise ModelError(f"axis {axis} of a tensor of rank {rank}")
@@ -544,6 +557,7 @@ OPERATORS: Mapping[str, Callable[[Lowering, Operator], None]] = {
     "PAD": _pad,
     "PADV2": _pad,
     "QUANTIZE": _quantize,
+    "REDUCE_MAX": _reduce_max,
     "RELU": _relu,
     "RELU6": _relu,
     "RELU_0_TO_1": _relu,

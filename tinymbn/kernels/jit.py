@@ -55,6 +55,11 @@ def _cache_directory() -> Path | None:
 _CACHE = _cache_directory()
 
 
+def is_compiled() -> bool:
+    """Whether an earlier process has left machine code; if not, the first inference takes some seconds."""
+    return _CACHE is not None and any(_CACHE.glob("**/*.nbc"))
+
+
 @contextmanager
 def _numba_cache_in(directory: Path) -> Iterator[None]:
     """Numba reads this setting when a function is decorated; other users of Numba keep theirs."""

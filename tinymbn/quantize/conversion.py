@@ -91,7 +91,8 @@ def convert(
         sources = [quants[name] for name in layer.inputs]
         quants[layer.output] = made = _output_quant(layer, sources[0], ranges[layer.output])
         try:
-            layers.append(_convert_layer(layer, sources, made, graph.shapes[layer.inputs[0]]))
+            with np.errstate(over="ignore"):  # an infinite scale is a ValueError of fixedpoint
+                layers.append(_convert_layer(layer, sources, made, graph.shapes[layer.inputs[0]]))
         except ValueError as error:
             raise ModelError(f'layer "{layer.name}": {layer.kind}: {error}') from error
     return Graph(
