@@ -17,8 +17,8 @@ import pytest
 from tests.shared import SHARED, needs_shared
 from tests.tflite_writer import TfliteWriter
 from tinymbn import ModelError, UnsupportedError, import_tflite
+from tinymbn.importers.operators.movement import nearest_indices
 from tinymbn.importers.tflite import from_bytes
-from tinymbn.importers.tflite_operators import nearest_indices
 from tinymbn.layers import Dequantize, Quantize, Reshape
 
 SAME_1 = {"padding": "SAME", "stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1}

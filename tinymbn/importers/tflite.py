@@ -12,9 +12,9 @@ import numpy as np
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import MAX_ELEMENTS, Graph, Source
 from tinymbn.importers.lowering import Lowering
+from tinymbn.importers.operators import OPERATORS
 from tinymbn.importers.tflite_file import Operator, TfliteFile, parse
 from tinymbn.importers.tflite_metadata import read_labels, read_preprocessing
-from tinymbn.importers.tflite_operators import OPERATORS
 from tinymbn.importers.tflite_shapes import SHAPE_OPERATORS, fold
 
 _MAX_FILE_BYTES = 1 << 28

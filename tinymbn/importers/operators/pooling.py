@@ -1,0 +1,83 @@
+"""AVERAGE_POOL_2D, MAX_POOL_2D, REDUCE_MAX and MEAN."""
+
+from __future__ import annotations
+
+import math
+
+from tinymbn import fixedpoint
+from tinymbn.errors import UnsupportedError
+from tinymbn.importers.lowering import Lowering
+from tinymbn.importers.operators.operands import activation, axis_of, batches, map_shape, option, window
+from tinymbn.importers.tflite_file import Operator
+from tinymbn.layers import AveragePool, MaxPool, Mean, Requantize, Shape, Window
+
+
+def pool(low: Lowering, op: Operator) -> None:
+    """AVERAGE_POOL_2D and MAX_POOL_2D."""
+    height, width, channels = map_shape(low, op.inputs[0])
+    geometry = window(op, (height, width), (option(op, "FilterHeight"), option(op, "FilterWidth")))
+    x = low.input(op.inputs[0])
+    rows, columns = geometry.output_size(height, width)
+    name = low.output(op.outputs[0], (1, rows, columns, channels))
+    clamp = activation(low, op)
+    if op.code == "MAX_POOL_2D":
+        low.layers.append(MaxPool(name=name, inputs=(x.name,), output=name, window=geometry, activation=clamp))
+    else:
+        low.layers.append(
+            AveragePool(
+                name=name,
+                inputs=(x.name,),
+                output=name,
+                window=geometry,
+                activation=clamp,
+                unsigned=low.is_legacy(op.inputs[0]),
+            )
+        )
+
+
+def reduce_max(low: Lowering, op: Operator) -> None:
+    """GlobalMaxPooling: one window as large as the map."""
+    height, width, channels = map_shape(low, op.inputs[0])
+    axes = {axis_of(axis, 4) for axis in low.integers(op.inputs[1], "axes")}
+    if axes != {1, 2}:
+        raise UnsupportedError(f"over axes {sorted(axes)}; height and width alone are")
+    x = low.input(op.inputs[0])
+    file_shape: Shape = (1, 1, 1, channels) if op.options.get("KeepDims") else (1, channels)
+    written, final = low.output_from(op.outputs[0], file_shape, (1, 1, channels))
+    low.layers.append(MaxPool(name=written, inputs=(x.name,), output=written, window=Window((height, width))))
+    low.finish(written, final)
+
+
+def mean(low: Lowering, op: Operator) -> None:
+    """MEAN."""
+    shape = low.file_shape(op.inputs[0])
+    axes = sorted({axis_of(axis, len(shape)) for axis in low.integers(op.inputs[1], "axes")})
+    keep_dims = bool(op.options.get("KeepDims", False))
+    kept = [1 if axis in axes else size for axis, size in enumerate(shape)]
+    file_shape = tuple(kept) if keep_dims else tuple(s for axis, s in enumerate(shape) if axis not in axes)
+    x = low.input(op.inputs[0])
+    count = math.prod(shape[axis] for axis in axes)
+    multiplier, shift = fixedpoint.mean_multiplier(x.scale, low.quant(op.outputs[0]).scale, count)
+    graph_axes = tuple(axis - batches(shape) for axis in axes if axis >= batches(shape))
+    if not graph_axes:  # over the batch of 1 alone
+        name = low.output(op.outputs[0], file_shape)
+        if low.tensors[name].shape != x.shape:
+            raise UnsupportedError(f"axes {axes} of a tensor of shape {shape}")
+        low.layers.append(Requantize(name=name, inputs=(x.name,), output=name, multiplier=multiplier, shift=shift))
+        return
+    made: Shape = tuple(1 if axis in graph_axes else size for axis, size in enumerate(x.shape))
+    if not keep_dims:
+        made = tuple(size for axis, size in enumerate(x.shape) if axis not in graph_axes) or (1,)
+    written, final = low.output_from(op.outputs[0], file_shape, made)
+    low.layers.append(
+        Mean(
+            name=written,
+            inputs=(x.name,),
+            output=written,
+            axes=graph_axes,
+            keep_dims=keep_dims,
+            multiplier=multiplier,
+            shift=shift,
+        )
+    )
+    low.finish(written, final)
