@@ -134,12 +134,34 @@ def depthwise(x: Int8s, weights: Int8s, bias: Sequence[int], **options: Any) -> 
     return np.concatenate(planes, axis=2)
 
 
-def dense(x: Int8s, weights: Int8s, bias: Sequence[int], **options: Any) -> Int8s:
-    """Weights (C_out, C_in), over the last axis: a 1x1 convolution of one row."""
-    row = x.reshape(1, -1, x.shape[-1])
-    geometry: dict[str, Any] = {"stride": (1, 1), "dilation": (1, 1), "pads": ((0, 0), (0, 0))}
-    out = conv2d(row, weights[:, None, None, :], bias, **geometry, **options)
-    return out.reshape(*x.shape[:-1], weights.shape[0])
+def dense(
+    x: Int8s,
+    weights: Int8s,
+    bias: Sequence[int],
+    *,
+    input_zero: int,
+    weight_zero: int,
+    output_zero: int,
+    rescale: Callable[[int, int], int],
+    limits: Clamp,
+) -> Int8s:
+    """Weights (C_out, C_in), over the last axis; ``rescale(c, accumulator)`` is of output channel c."""
+    inputs, values = x.astype(np.int64) - input_zero, weights.astype(np.int64) - weight_zero
+    out = np.empty((*x.shape[:-1], weights.shape[0]), np.int8)
+    for *row, c in np.ndindex(out.shape):
+        accumulator = wrap(int(inputs[tuple(row)] @ values[c]) + int(bias[c]))
+        out[(*row, c)] = clamp(rescale(c, accumulator) + output_zero, limits)
+    return out
+
+
+def requantize_once(x: int, multiplier: int, shift: int) -> int:
+    """x * multiplier / 2**31 * 2**shift, rounded once, ties away from zero."""
+    return round_half_away(Fraction(x * multiplier) * Fraction(2) ** (shift - 31))
+
+
+def requantize_in_float64(x: int, scale: float) -> int:
+    """What LiteRT's FULLY_CONNECTED does: C's round of a product of doubles."""
+    return round_half_away(Fraction(float(x) * scale))
 
 
 def _pool(

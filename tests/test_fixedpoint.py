@@ -164,3 +164,38 @@ def test_hard_swish_table_is_zero_to_one_around_three() -> None:
     # Of -3, 0 and 3 (48 steps each way) it makes 0, 0 and 3; of 6 it makes 6. A step is 1/16 on both sides.
     table = fixedpoint.hard_swish_table(1 / 16, 0, 1 / 16, 0)
     assert table[[128 - 48, 128, 128 + 48, 128 + 96]].tolist() == [0, 0, 48, 96]
+
+
+# Any scale, or ratios of small whole numbers, where the products are ties that float64 may miss.
+dense_factors = st.floats(2**-24, 8.0) | st.builds(
+    lambda a, b, c: float(np.float32(a)) * float(np.float32(b)) / float(np.float32(c)),
+    st.integers(1, 12) | st.sampled_from([0.1, 0.3, 0.7]),
+    st.integers(1, 12) | st.sampled_from([0.1, 0.3, 0.7]),
+    st.integers(1, 5000),
+)
+
+
+@given(dense_factors, st.integers(1, 2**30) | st.integers(1, 2**22), st.data())
+def test_dense_scaling_rounds_as_float64_does(factor: float, largest: int, data: st.DataObject) -> None:
+    scaling = fixedpoint.dense_scaling([factor], np.array([largest]))
+    # Where the output changes: around (q - 1/2) / factor.
+    near = [
+        math.floor((q - 0.5) / factor) + offset
+        for q in data.draw(st.lists(st.integers(1, 255), min_size=1, max_size=20))
+        for offset in (-1, 0, 1, 2)
+    ]
+    for magnitude in (*near, data.draw(st.integers(0, largest)), largest):
+        if not 0 <= magnitude <= largest:
+            continue
+        for x in (magnitude, -magnitude):
+            expected = oracle.clamp(oracle.requantize_in_float64(x, factor), (-255, 255))
+            if scaling.steps is None:
+                made = fixedpoint.requantize_once(x, int(scaling.multiplier[0]), int(scaling.shift[0]))
+            else:
+                made = fixedpoint.step_count(x, scaling.steps[0])
+            assert oracle.clamp(made, (-255, 255)) == expected
+
+
+@given(int32s, multipliers, st.integers(-31, 30))
+def test_requantize_once_equals_the_oracle(x: int, multiplier: int, shift: int) -> None:
+    assert fixedpoint.requantize_once(x, multiplier, shift) == oracle.requantize_once(x, multiplier, shift)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tests.tflite_writer import TfliteWriter
 from tinymbn import Graph, Interpreter, import_tflite
 from tinymbn.errors import ImageError, ModelError, UnsupportedError
-from tinymbn.fixedpoint import multiplier_and_shift
 from tinymbn.graph import Quant
 from tinymbn.layers import Activation, Add, Conv2D, Dense, Depthwise, Mean, Requantize, Weights
 from tinymbn.preprocessing import Preprocessing
@@ -396,19 +395,6 @@ def test_a_bias_too_large_for_int32_widens_the_weight_scale_of_its_channel() -> 
     graph = convert(one_layer(layer, 2), ranges)
     result = dequantized(graph, "y", Interpreter(graph).run(np.array([127, -128], np.int8)))
     assert result == pytest.approx([-40, 5], abs=graph.tensors["y"].scale)
-
-
-def test_a_dense_layer_of_one_channel_multiplies_scales_in_single_precision() -> None:
-    # TensorFlow Lite takes the path of one weight scale for the whole layer, which ends in another multiplier.
-    source, made = Quant(float(np.float32(0.1)), 0), Quant(float(np.float32(0.3)), 0)
-    for value in np.random.default_rng(0).uniform(0.1, 9, 20).astype(np.float32):
-        scale = np.float32(np.float64(value) / 127)
-        dense = FloatDense("d", ("x",), "y", value.reshape(1, 1), floats(0))
-        single = float(np.float32(source.scale) * scale) / made.scale
-        assert quantize_weights(dense, source, made).multiplier[0] == multiplier_and_shift(single)[0]
-        convolution = FloatConv2D("c", ("x",), "y", value.reshape(1, 1, 1, 1), floats(0), POINT)
-        double = source.scale * float(scale) / made.scale
-        assert quantize_weights(convolution, source, made).multiplier[0] == multiplier_and_shift(double)[0]
 
 
 def test_pools_and_reshape_keep_the_quantisation_and_softmax_has_its_own() -> None:

@@ -112,7 +112,7 @@ def convolution_scales(
     """The real factor from accumulator to output, one for each weight scale.
 
     ``single_precision`` multiplies input and weight scale in float32 first, as the reference does in legacy
-    uint8 convolutions and in dense layers with one weight scale.
+    uint8 convolutions.
 
     Source: tensorflow/lite/kernels/kernel_util.cc, PopulateConvolutionQuantizationParams and
     GetQuantizedConvolutionMultipler.
@@ -120,6 +120,95 @@ def convolution_scales(
     if single_precision:
         return [float(np.float32(input_scale) * np.float32(w)) / float(output_scale) for w in weight_scales]
     return [float(input_scale) * float(w) / float(output_scale) for w in weight_scales]
+
+
+class DenseScaling(NamedTuple):
+    """Multipliers (Q31, int32) and shifts (int8) of a dense layer, (C_out,); or the steps that stand for them.
+
+    ``steps`` is None but where no multiplier does, see ``dense_scaling``; then int32 (C_out, DENSE_STEPS).
+    """
+
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.int8]
+    steps: NDArray[np.int32] | None
+
+
+# Outputs have 8 bits, so a dense layer's result counts within 255 steps of its zero point.
+DENSE_STEPS = 255
+
+
+def dense_scaling(scales: list[float], largest: NDArray[np.int64]) -> DenseScaling:
+    """The integers of a dense layer: what it makes of them is ``round(accumulator * scale)``.
+
+    LiteRT's reference multiplies in float64 here and rounds once. A Q31 multiplier is exact to 2**-32, which
+    decides all but the nearest ties the same way. So each is proven: both sides are monotone in the accumulator,
+    hence equal everywhere if they step from one output to the next at the same 255 accumulators. Where scales are
+    in such simple proportions that float64 rounds exact ties now up, now down, no multiplier does, and the 255
+    accumulators themselves are kept.
+
+    Args:
+        scales: the real factors, one a channel.
+        largest: the greatest magnitude of each channel's accumulator, (C_out,).
+
+    Raises:
+        ValueError: a factor is out of range, or neither form can be exact, since the accumulator may overflow.
+
+    Source: tensorflow/lite/kernels/internal/reference/integer_ops/fully_connected.h, the functions that take
+    scales.
+    """
+    natural = [multiplier_and_shift(scale) for scale in scales]
+    limits = np.minimum(largest, 2**31).tolist()
+    all_steps = [_steps(scale) if scale > 0 else np.full(DENSE_STEPS, np.inf) for scale in scales]
+    proven = [
+        _proven_multiplier(*pair, steps, limit) for pair, steps, limit in zip(natural, all_steps, limits, strict=True)
+    ]
+    if None not in proven:
+        steps = None
+    elif max(limits) < INT32_MAX:
+        steps = np.minimum(np.stack(all_steps), INT32_MAX).astype(np.int32)
+    else:
+        raise ValueError(f"no multiplier of 31 bits rounds as the factor {scales[proven.index(None)]} does")
+    return DenseScaling(
+        np.array([m if p is None else p for p, (m, _) in zip(proven, natural, strict=True)], np.int32),
+        np.array([shift for _, shift in natural], np.int8),
+        steps,
+    )
+
+
+def _steps(scale: float) -> NDArray[np.float64]:
+    """The least accumulator that float64 multiplication rounds to 1, 2, ..., DENSE_STEPS."""
+    ties = np.arange(1, DENSE_STEPS + 1) - 0.5
+    steps: NDArray[np.float64] = np.ceil(ties / scale)  # right, or one off
+    steps += steps * scale < ties
+    steps -= (steps - 1) * scale >= ties
+    return steps
+
+
+def _proven_multiplier(multiplier: int, shift: int, steps: NDArray[np.float64], limit: int) -> int | None:
+    """The multiplier, or its nearest neighbour, that steps at ``steps`` for accumulators up to ``limit``."""
+    # An output q is due at accumulator t and not at t - 1: with v = (2 * q - 1) * half, t * m >= v > (t - 1) * m.
+    half = 1 << (30 - shift)
+    low, high = 0, INT32_MAX
+    for q, step in enumerate(steps.tolist(), 1):
+        value = (2 * q - 1) * half
+        if step <= limit:
+            low = max(low, -(-value // int(step)))
+        before = min(step - 1, limit)
+        if before > 0:
+            high = min(high, (value - 1) // int(before))
+        if step > limit:
+            break
+    return min(max(multiplier, low), high) if low <= high else None
+
+
+def accumulator_limits(
+    weights: NDArray[np.int8], bias: NDArray[np.int32], input_zero: int, weight_zero: int
+) -> NDArray[np.int64]:
+    """The greatest magnitude of a dense layer's accumulators, (C_out,), for weights (C_out, C_in)."""
+    farthest = max(127 - input_zero, input_zero + 128)
+    widths = np.abs(weights.astype(np.int64) - weight_zero).sum(axis=1)
+    limits: NDArray[np.int64] = widths * farthest + np.abs(bias.astype(np.int64))
+    return limits
 
 
 def mul_scale(a_scale: float, b_scale: float, output_scale: float) -> float:
@@ -356,6 +445,32 @@ def requantize(accumulator: int, multiplier: int, shift: int) -> int:
     if shift > 0:
         return high_multiply(wrap_int32(accumulator << shift), multiplier)
     return shift_right(high_multiply(accumulator, multiplier), -shift)
+
+
+def requantize_once(accumulator: int, multiplier: int, shift: int) -> int:
+    """``accumulator * multiplier / 2**31 * 2**shift`` rounded once, ties away from zero: what dense layers do.
+
+    Args: as in ``requantize``; a large result is not wrapped.
+
+    Source: see ``dense_scaling``.
+    """
+    half = 1 << (30 - shift)
+    if accumulator < 0:
+        return -((-accumulator * multiplier + half) >> (31 - shift))
+    return (accumulator * multiplier + half) >> (31 - shift)
+
+
+def step_count(accumulator: int, steps: NDArray[np.int32]) -> int:
+    """How many of the ascending ``steps`` (DENSE_STEPS,) the accumulator's magnitude reaches, with its sign."""
+    magnitude = abs(accumulator)
+    low, high = 0, len(steps)
+    while low < high:
+        middle = (low + high) // 2
+        if steps[middle] <= magnitude:
+            low = middle + 1
+        else:
+            high = middle
+    return low if accumulator >= 0 else -low
 
 
 def rounding_average(total: int, count: int) -> int:

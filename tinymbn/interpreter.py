@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.errors import ImageError
+from tinymbn.fixedpoint import DENSE_STEPS
 from tinymbn.graph import Graph, Tensor
 from tinymbn.kernels.add import add
 from tinymbn.kernels.average_pool import average_pool
@@ -59,6 +60,9 @@ else:
 
 Array = NDArray[Any]
 Int8 = NDArray[np.int8]
+
+_NO_STEPS = np.zeros((0, DENSE_STEPS), np.int32)
+_NO_STEPS.setflags(write=False)  # as the arrays of layers are: another kind of array is another compilation
 
 
 class Interpreter:
@@ -162,6 +166,7 @@ class Interpreter:
                 dense(
                     x.reshape(-1, x.shape[-1]),
                     *_constants(layer.weights),
+                    _NO_STEPS if layer.steps is None else layer.steps,
                     read[0].zero_point,
                     layer.weights.zero_point,
                     made.zero_point,

@@ -22,6 +22,8 @@ for _function in (
     fixedpoint.high_multiply,
     fixedpoint.shift_right,
     fixedpoint.requantize,
+    fixedpoint.requantize_once,
+    fixedpoint.step_count,
     fixedpoint.rounding_average,
     fixedpoint.exp_on_negative,
     fixedpoint._exp_on_interval,

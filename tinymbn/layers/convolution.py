@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.fixedpoint import DENSE_STEPS
 from tinymbn.layers.base import Shape
 from tinymbn.layers.weighted import Weighted
 from tinymbn.layers.windowed import Windowed
@@ -64,13 +68,25 @@ class Depthwise(Windowed, Weighted):
 
 @dataclass(frozen=True, eq=False)
 class Dense(Weighted):
-    """Fully connected over the last axis; weights ``(C_out, C_in)``."""
+    """Fully connected over the last axis; weights ``(C_out, C_in)``.
+
+    It rounds once, ``fixedpoint.requantize_once``, or at ``steps`` where they are given: int32,
+    (C_out, DENSE_STEPS), ascending, see ``fixedpoint.dense_scaling``.
+    """
 
     kind = "dense"
     _rank, _channel_axis = 2, 0
 
+    steps: NDArray[np.int32] | None = None
+
     def __post_init__(self) -> None:
         self._check_weights()
+        if self.steps is not None:
+            self._freeze("steps", np.int32, 2)
+            self._require(
+                self.steps.shape == (self.channels, DENSE_STEPS),
+                f"steps of shape {self.steps.shape}; expected {(self.channels, DENSE_STEPS)}",
+            )
 
     def output_shape(self, *inputs: Shape) -> Shape:
         shape = self.weights.values.shape

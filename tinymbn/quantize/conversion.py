@@ -136,8 +136,8 @@ def _convert_layer(layer: AnyFloatLayer, sources: list[Quant], made: Quant, inpu
             weights, activation = quantize_weights(layer, source, made), _activation(layer.activation, made)
             return Depthwise(name, inputs, output, weights, activation, layer.window)
         case FloatDense():
-            weights, activation = quantize_weights(layer, source, made), _activation(layer.activation, made)
-            return Dense(name, inputs, output, weights, activation)
+            weights, steps = quantize_dense_weights(layer, source, made)
+            return Dense(name, inputs, output, weights, _activation(layer.activation, made), steps)
         case Relu():
             scaling = fixedpoint.multiplier_and_shift(fixedpoint.relu_scale(source.scale, made.scale))
             return Requantize(name, inputs, output, *scaling, _activation(layer.activation, made))
@@ -178,21 +178,31 @@ def weight_scales(layer: FloatWeighted, source: Quant, made: Quant) -> NDArray[n
 
 
 def quantize_weights(layer: FloatWeighted, source: Quant, made: Quant) -> Weights:
-    """Int8 weights in [-127, 127], int32 biases and requantisation from ``source`` to ``made``."""
+    """A convolution's int8 weights in [-127, 127], int32 biases and requantisation from ``source`` to ``made``."""
+    values, bias, factors = _integers(layer, source, made)
+    multipliers, shifts = zip(*map(fixedpoint.multiplier_and_shift, factors), strict=True)
+    return Weights(values, bias, np.array(multipliers, np.int32), np.array(shifts, np.int8))
+
+
+def quantize_dense_weights(layer: FloatDense, source: Quant, made: Quant) -> tuple[Weights, NDArray[np.int32] | None]:
+    """A dense layer's weights, as ``quantize_weights``, and its steps, as ``fixedpoint.dense_scaling``."""
+    values, bias, factors = _integers(layer, source, made)
+    limits = fixedpoint.accumulator_limits(values, bias, source.zero_point, 0)
+    scaling = fixedpoint.dense_scaling(factors, limits)
+    return Weights(values, bias, scaling.multiplier, scaling.shift), scaling.steps
+
+
+def _integers(
+    layer: FloatWeighted, source: Quant, made: Quant
+) -> tuple[NDArray[np.int8], NDArray[np.int32], list[float]]:
+    """Weights, biases, and the real factor from accumulator to output of each channel."""
     scales = weight_scales(layer, source, made)
     units = scales.astype(np.float64)
     steps = layer.weights / layer.along_channels(units)
     bias = layer.bias / (source.scale * units)
-    # TensorFlow Lite multiplies in float32 where a dense layer has one weight scale.
-    single = isinstance(layer, FloatDense) and layer.channels == 1
-    factors = fixedpoint.convolution_scales(source.scale, scales, made.scale, single_precision=single)
-    multipliers, shifts = zip(*map(fixedpoint.multiplier_and_shift, factors), strict=True)
-    return Weights(
-        values=np.clip(_round_half_away(steps), -127, 127).astype(np.int8),
-        bias=_round_half_away(bias).astype(np.int32),
-        multiplier=np.array(multipliers, np.int32),
-        shift=np.array(shifts, np.int8),
-    )
+    factors = fixedpoint.convolution_scales(source.scale, scales, made.scale, single_precision=False)
+    values = np.clip(_round_half_away(steps), -127, 127).astype(np.int8)
+    return values, _round_half_away(bias).astype(np.int32), factors
 
 
 def _round_half_away(x: NDArray[np.float64]) -> NDArray[np.float64]:

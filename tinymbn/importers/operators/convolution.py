@@ -64,51 +64,63 @@ def dense(low: Lowering, op: Operator) -> None:
     leading = without_batch(file_shape)[:-1]
     x = low.input_as(op.inputs[0], (*leading, c_in))
     name = low.output(op.outputs[0], file_shape)
+    bias, values = _bias(low, op, units), signed(values)
+    scales, zero_point = _weight_quant(low, op, units)
+    source, made = low.quant(op.inputs[0]), low.quant(op.outputs[0])
+    factors = fixedpoint.convolution_scales(source.scale, scales, made.scale, single_precision=False)
+    scaling = fixedpoint.dense_scaling(
+        factors, fixedpoint.accumulator_limits(values, bias, source.zero_point, zero_point)
+    )
     low.layers.append(
         Dense(
             name=name,
             inputs=(x.name,),
             output=name,
-            weights=_weights(low, op, values, units),
+            weights=Weights(values, bias, scaling.multiplier, scaling.shift, zero_point),
             activation=activation(low, op),
+            steps=scaling.steps,
         )
     )
 
 
 def _weights(low: Lowering, op: Operator, values: NDArray[Any], channels: int) -> Weights:
-    """Constants of a convolution or dense layer; ``values`` already in the layer's axes.
+    """Constants of a convolution; ``values`` already in the layer's axes.
 
-    Source: tensorflow/lite/kernels/kernel_util.cc and fully_connected.cc, Prepare.
+    Source: tensorflow/lite/kernels/kernel_util.cc, PopulateConvolutionQuantizationParams.
     """
-    x, w, y = op.inputs[0], op.inputs[1], op.outputs[0]
-    tensor = low.tensor(w)
-    if tensor.dtype != low.tensor(x).dtype:
-        raise UnsupportedError(f"{tensor.dtype} weights for {low.tensor(x).dtype} activations")
-    scales = np.asarray(tensor.scales)
-    if len(scales) not in (1, channels):
-        raise ModelError(f"weights have {len(scales)} scales for {channels} output channels")
-    zero_points = {int(z) for z in tensor.zero_points}
-    legacy, is_dense, per_tensor = low.is_legacy(x), op.code == "FULLY_CONNECTED", len(scales) == 1
-    if legacy and not per_tensor:
-        raise UnsupportedError("uint8 weights with a scale a channel")
-    if not (legacy or (is_dense and per_tensor)) and zero_points != {0}:
-        raise UnsupportedError(f"int8 weights with a zero point ({min(zero_points)} to {max(zero_points)})")
-    real = fixedpoint.convolution_scales(
-        low.quant(x).scale,
+    scales, zero_point = _weight_quant(low, op, channels)
+    factors = fixedpoint.convolution_scales(
+        low.quant(op.inputs[0]).scale,
         scales,
-        low.quant(y).scale,
-        single_precision=legacy or (is_dense and per_tensor),
+        low.quant(op.outputs[0]).scale,
+        single_precision=low.is_legacy(op.inputs[0]),
     )
-    pairs = [fixedpoint.multiplier_and_shift(factor) for factor in real]
-    if per_tensor:
-        pairs = pairs * channels
+    pairs = [fixedpoint.multiplier_and_shift(factor) for factor in factors]
     return Weights(
         values=signed(values),
         bias=_bias(low, op, channels),
         multiplier=np.array([multiplier for multiplier, _ in pairs], np.int32),
         shift=np.array([shift for _, shift in pairs], np.int8),
-        zero_point=min(zero_points) - (128 if legacy else 0),
+        zero_point=zero_point,
     )
+
+
+def _weight_quant(low: Lowering, op: Operator, channels: int) -> tuple[NDArray[np.float32], int]:
+    """The scale of each output channel's weights, (channels,), and their zero point as int8."""
+    x, weights = low.tensor(op.inputs[0]), low.tensor(op.inputs[1])
+    if weights.dtype != x.dtype:
+        raise UnsupportedError(f"{weights.dtype} weights for {x.dtype} activations")
+    if len(weights.scales) not in (1, channels):
+        raise ModelError(f"weights have {len(weights.scales)} scales for {channels} output channels")
+    zero_points = {int(z) for z in weights.zero_points}
+    legacy, per_tensor = low.is_legacy(op.inputs[0]), len(weights.scales) == 1
+    if legacy and not per_tensor:
+        raise UnsupportedError("uint8 weights with a scale a channel")
+    # The reference reads a zero point of legacy weights, and of dense ones of one scale; int8 weights have none.
+    if not legacy and not (per_tensor and op.code == "FULLY_CONNECTED") and zero_points != {0}:
+        raise UnsupportedError(f"int8 weights with a zero point ({min(zero_points)} to {max(zero_points)})")
+    scales = np.broadcast_to(np.asarray(weights.scales, np.float32), (channels,))
+    return scales, min(zero_points) - (128 if legacy else 0)
 
 
 def _bias(low: Lowering, op: Operator, channels: int) -> NDArray[np.int32]:
