@@ -447,6 +447,14 @@ def requantize(accumulator: int, multiplier: int, shift: int) -> int:
     return shift_right(high_multiply(accumulator, multiplier), -shift)
 
 
+def to_output(rescaled: int, zero_point: int, low: int, high: int) -> int:
+    """A requantised value as a byte of the output: its zero point added, clamped to [low, high].
+
+    The sum is an int32 in the reference, and wraps as one: a value of 2**31 - 1 becomes the lowest byte.
+    """
+    return min(max(wrap_int32(rescaled + zero_point), low), high)
+
+
 def requantize_once(accumulator: int, multiplier: int, shift: int) -> int:
     """``accumulator * multiplier / 2**31 * 2**shift`` rounded once, ties away from zero: what dense layers do.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.fixedpoint import ADD_LEFT_SHIFT, requantize
+from tinymbn.fixedpoint import ADD_LEFT_SHIFT, requantize, to_output
 from tinymbn.kernels.jit import kernel
 
 Pair = tuple[int, int]
@@ -32,4 +32,4 @@ def add(
         a_scaled = requantize((a[i] - a_zero) << ADD_LEFT_SHIFT, a_scaling[0], a_scaling[1])
         b_scaled = requantize((b[i] - b_zero) << ADD_LEFT_SHIFT, b_scaling[0], b_scaling[1])
         total = requantize(a_scaled + b_scaled, output_scaling[0], output_scaling[1])
-        out[i] = min(max(total + output_zero, activation[0]), activation[1])
+        out[i] = to_output(total, output_zero, activation[0], activation[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.fixedpoint import requantize
+from tinymbn.fixedpoint import requantize, to_output
 from tinymbn.kernels.jit import kernel
 
 Pair = tuple[int, int]
@@ -56,4 +56,4 @@ def conv2d(
                             weight = np.int32(weights[c, ky, kx, i] - weight_zero)
                             accumulator = np.int32(accumulator + np.int32(value * weight))
                 rescaled = requantize(int(accumulator), int(multiplier[c]), int(shift[c]))
-                out[oy, ox, c] = min(max(rescaled + output_zero, activation[0]), activation[1])
+                out[oy, ox, c] = to_output(rescaled, output_zero, activation[0], activation[1])

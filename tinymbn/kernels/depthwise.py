@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.fixedpoint import requantize
+from tinymbn.fixedpoint import requantize, to_output
 from tinymbn.kernels.jit import kernel
 
 Pair = tuple[int, int]
@@ -54,4 +54,4 @@ def depthwise(
                         weight = np.int32(weights[ky, kx, c] - weight_zero)
                         accumulator = np.int32(accumulator + np.int32(value * weight))
                 rescaled = requantize(int(accumulator), int(multiplier[c]), int(shift[c]))
-                out[oy, ox, c] = min(max(rescaled + output_zero, activation[0]), activation[1])
+                out[oy, ox, c] = to_output(rescaled, output_zero, activation[0], activation[1])

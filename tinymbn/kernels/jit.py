@@ -22,6 +22,7 @@ for _function in (
     fixedpoint.high_multiply,
     fixedpoint.shift_right,
     fixedpoint.requantize,
+    fixedpoint.to_output,
     fixedpoint.requantize_once,
     fixedpoint.step_count,
     fixedpoint.rounding_average,

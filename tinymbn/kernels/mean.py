@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.fixedpoint import requantize, wrap_int32
+from tinymbn.fixedpoint import requantize, to_output, wrap_int32
 from tinymbn.kernels.jit import kernel
 
 
@@ -27,4 +27,4 @@ def mean(
         for r in range(x.shape[1]):
             total += x[k, r]
         centred = wrap_int32(total - input_zero * x.shape[1])
-        out[k] = min(max(requantize(centred, multiplier, shift) + output_zero, -128), 127)
+        out[k] = to_output(requantize(centred, multiplier, shift), output_zero, -128, 127)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.fixedpoint import requantize
+from tinymbn.fixedpoint import requantize, to_output
 from tinymbn.kernels.jit import kernel
 
 
@@ -28,4 +28,4 @@ def mul(
     for i in range(out.size):
         product = (int(a[i]) - a_zero) * (int(b[i]) - b_zero)
         rescaled = requantize(product, multiplier, shift)
-        out[i] = min(max(rescaled + output_zero, activation[0]), activation[1])
+        out[i] = to_output(rescaled, output_zero, activation[0], activation[1])

@@ -26,4 +26,4 @@ def requantize(
     """Rescale ``x (N,)`` into ``out (N,)``."""
     for i in range(out.size):
         rescaled = fixedpoint.requantize(int(x[i]) - input_zero, multiplier, shift)
-        out[i] = min(max(rescaled + output_zero, activation[0]), activation[1])
+        out[i] = fixedpoint.to_output(rescaled, output_zero, activation[0], activation[1])
