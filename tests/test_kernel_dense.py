@@ -78,3 +78,14 @@ def test_steps_stand_for_a_factor() -> None:
     steps = 10 * np.arange(1, DENSE_STEPS + 1, dtype=np.int32).reshape(1, DENSE_STEPS)  # 10, 20, 30, ...
     layer = Dense("layer", ("x",), "y", w, Activation(), steps)
     assert [run_layer(layer, np.array([q], np.int8)).item() for q in (9, 10, 29, -30)] == [0, 1, 2, -3]
+
+
+def test_the_least_accumulator_has_a_magnitude() -> None:
+    w = Weights(
+        np.array([[0]], np.int8),
+        np.array([-(2**31)], np.int32),
+        np.array([2**30], np.int32),
+        np.array([0], np.int8),
+    )
+    layer = Dense("layer", ("x",), "y", w, Activation())
+    assert run_layer(layer, np.array([1], np.int8)).item() == -128

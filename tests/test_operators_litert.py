@@ -69,3 +69,25 @@ def test_an_accumulator_that_overflows_wraps(factor: float) -> None:
     for values in ([3, -3], [127, -128], [64, 63]):
         pixels = np.array(values, np.int8).reshape(1, 1, 2, 1)
         assert_every_tensor_is_equal(Case(writer, model, pixels))
+
+
+def test_the_zero_point_is_added_in_32_bits() -> None:
+    """The largest accumulator times 1 - 2**-31, and 127 more: the reference's int32 wraps there too."""
+    writer = TfliteWriter()
+    nearly_one = 181 * 2**-23  # (1 + it) * (1 - it) = 1 - 2**-31
+    x = writer.tensor("x", (1, 1, 1, 1), scale=1 + nearly_one, zero_point=0)
+    y = writer.tensor("y", (1, 1, 1, 4), scale=1.0, zero_point=127)
+    weights = writer.constant("weights", np.zeros((4, 1, 1, 1)), "int8", scale=1 - nearly_one)
+    bias = np.array([2**31 - 1, 2**31 - 100, 2**31 - 140, -(2**31)], np.int32)
+    inputs = [x, weights, writer.constant("bias", bias, scale=1.0)]
+    writer.operator("CONV_2D", inputs, y, stride_h=1, stride_w=1, padding="VALID")
+    assert_every_tensor_is_equal(Case(writer, writer.build(x, y), np.zeros((1, 1, 1, 1), np.int8)))
+
+
+def test_softmax_of_steps_over_16_is_the_maximum_alone() -> None:
+    writer = TfliteWriter()
+    x = writer.tensor("x", (1, 4), scale=24.0, zero_point=3)
+    y = writer.tensor("y", (1, 4), scale=1 / 256, zero_point=-128)
+    writer.operator("SOFTMAX", x, y, beta=1.0)
+    for values in ([5, 6, 7, 8], [9, 8, 9, 9], [-128, 127, 127, -128]):
+        assert_every_tensor_is_equal(Case(writer, writer.build(x, y), np.array([values], np.int8)))

@@ -464,13 +464,14 @@ def requantize_once(accumulator: int, multiplier: int, shift: int) -> int:
     """
     half = 1 << (30 - shift)
     if accumulator < 0:
-        return -((-accumulator * multiplier + half) >> (31 - shift))
+        # 0 - x is 64 bits wide where Numba has x as an int32; -x would be 32, and overflow at -2**31.
+        return -(((0 - accumulator) * multiplier + half) >> (31 - shift))
     return (accumulator * multiplier + half) >> (31 - shift)
 
 
 def step_count(accumulator: int, steps: NDArray[np.int32]) -> int:
     """How many of the ascending ``steps`` (DENSE_STEPS,) the accumulator's magnitude reaches, with its sign."""
-    magnitude = abs(accumulator)
+    magnitude = accumulator if accumulator >= 0 else 0 - accumulator
     low, high = 0, len(steps)
     while low < high:
         middle = (low + high) // 2

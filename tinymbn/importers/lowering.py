@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Quant, Tensor
-from tinymbn.importers.tflite_file import FileTensor, TfliteFile
+from tinymbn.importers.tflite_file import FileTensor, Operator, TfliteFile
 from tinymbn.layers import AnyLayer, Dequantize, Quantize, Reshape, Shape
 
 
@@ -33,6 +33,8 @@ class Lowering:
         layers: in running order.
         tensors: the graph's tensors by name.
         constants: int8 constants that layers read.
+        space_to_batch: operators of that name, by their output.
+        batched_convolution: convolutions of what those make, by their output.
     """
 
     def __init__(self, file: TfliteFile) -> None:
@@ -40,6 +42,8 @@ class Lowering:
         self.layers: list[AnyLayer] = []
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, NDArray[np.int8]] = {}
+        self.space_to_batch: dict[int, Operator] = {}
+        self.batched_convolution: dict[int, Operator] = {}
         self._shapes: dict[int, Shape] = {}  # of activations, as computed, with the batch
         self._folded: dict[int, NDArray[Any]] = {}  # integers computed from shapes
         self._int8: dict[int, str] = {}  # the graph's int8 tensor of a file tensor

@@ -15,6 +15,7 @@ from tinymbn.importers.tflite_file import Operator
 OPERATORS: Mapping[str, Callable[[Lowering, Operator], None]] = {
     "ADD": elementwise.add,
     "AVERAGE_POOL_2D": pooling.pool,
+    "BATCH_TO_SPACE_ND": convolution.batch_to_space,
     "CONCATENATION": movement.concat,
     "CONV_2D": convolution.convolution,
     "DEPTHWISE_CONV_2D": convolution.convolution,
@@ -37,7 +38,9 @@ OPERATORS: Mapping[str, Callable[[Lowering, Operator], None]] = {
     "RESHAPE": movement.reshape,
     "RESIZE_NEAREST_NEIGHBOR": movement.resize_nearest,
     "SOFTMAX": elementwise.softmax,
+    "SPACE_TO_BATCH_ND": convolution.space_to_batch,
     "SQUEEZE": movement.reshape,
+    "TILE": movement.tile,
     "TRANSPOSE": movement.transpose,
 }
 """What tinymbn computes, by the names of schema.fbs."""

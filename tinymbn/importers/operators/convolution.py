@@ -1,4 +1,4 @@
-"""CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED."""
+"""CONV_2D, DEPTHWISE_CONV_2D, with SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND around them, and FULLY_CONNECTED."""
 
 from __future__ import annotations
 
@@ -13,16 +13,70 @@ from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.lowering import Lowering, signed, without_batch
 from tinymbn.importers.operators.operands import activation, constant, map_shape, window
 from tinymbn.importers.tflite_file import Operator
-from tinymbn.layers import Conv2D, Dense, Depthwise, Weights
+from tinymbn.layers import Conv2D, Dense, Depthwise, Padding, Weights, Window
 
 
 def convolution(low: Lowering, op: Operator) -> None:
     """CONV_2D and DEPTHWISE_CONV_2D."""
-    height, width, c_in = map_shape(low, op.inputs[0])
+    if op.inputs[0] in low.space_to_batch:
+        low.batched_convolution[op.outputs[0]] = op  # BATCH_TO_SPACE_ND completes it
+        return
+    kernel = _filter(low, op).shape[1:3]
+    height, width, _ = map_shape(low, op.inputs[0])
+    _emit(low, op, op.inputs[0], op.outputs[0], window(op, (height, width), kernel))
+
+
+def space_to_batch(low: Lowering, op: Operator) -> None:
+    """SPACE_TO_BATCH_ND, the first third of a dilated convolution as Keras writes it."""
+    map_shape(low, op.inputs[0])
+    if low.quant(op.inputs[0]) != low.quant(op.outputs[0]):
+        raise ModelError("input and output differ in scale or zero point")
+    low.space_to_batch[op.outputs[0]] = op
+
+
+def batch_to_space(low: Lowering, op: Operator) -> None:
+    """BATCH_TO_SPACE_ND, the last third: the three are one convolution with the block as its dilation.
+
+    Taking every second row of a map, convolving each half by itself and interleaving the results is to convolve
+    the map with a kernel whose rows are two apart. What is padded and cropped around it is its padding.
+    """
+    inner = low.batched_convolution.get(op.inputs[0])
+    if inner is None:
+        raise UnsupportedError("not behind a convolution behind SPACE_TO_BATCH_ND")
+    outer = low.space_to_batch[inner.inputs[0]]
+    block = low.integers(outer.inputs[1], "block")
+    pads, crops = low.integers(outer.inputs[2], "paddings"), low.integers(op.inputs[2], "crops")
+    if len(block) != 2 or len(pads) != 4 or len(crops) != 4 or low.integers(op.inputs[1], "block") != block:
+        raise UnsupportedError(f"block {block}, paddings {pads}, crops {crops}")
+    kernel = _filter(low, inner).shape[1:3]
+    height, width, _ = map_shape(low, outer.inputs[0])
+    plain = window(inner, (height, width), kernel)
+    padding = Padding(pads[0] - crops[0], pads[1] - crops[1], pads[2] - crops[2], pads[3] - crops[3])
+    valid = plain.padding == Padding() and plain.stride == plain.dilation == (1, 1)
+    if not valid or min(padding.top, padding.bottom, padding.left, padding.right) < 0 or crops[0] or crops[2]:
+        raise UnsupportedError("around a convolution that is not plain, or cropped by more than was padded")
+    if low.quant(inner.outputs[0]) != low.quant(op.outputs[0]):
+        raise ModelError("input and output differ in scale or zero point")
+    _emit(
+        low,
+        inner,
+        outer.inputs[0],
+        op.outputs[0],
+        Window((kernel[0], kernel[1]), (1, 1), (block[0], block[1]), padding),
+    )
+
+
+def _filter(low: Lowering, op: Operator) -> NDArray[Any]:
     values = constant(low, op.inputs[1], "weights")
-    if values.ndim != 4:
+    if values.ndim != 4 or values.size == 0:
         raise ModelError(f"weights of shape {values.shape}; expected four axes")
-    kernel_h, kernel_w = values.shape[1:3]
+    return values
+
+
+def _emit(low: Lowering, op: Operator, source: int, target: int, geometry: Window) -> None:
+    """A convolution from one file tensor to another; all else is the operator's."""
+    height, width, c_in = map_shape(low, source)
+    values = _filter(low, op)
     kind: type[Conv2D | Depthwise]
     if op.code == "CONV_2D":  # (C_out, K_h, K_w, C_in)
         if values.shape[3] != c_in:
@@ -32,10 +86,9 @@ def convolution(low: Lowering, op: Operator) -> None:
         if values.shape[0] != 1:
             raise ModelError(f"weights of shape {values.shape}; expected (1, K_h, K_w, C_out)")
         kind, c_out, values = Depthwise, values.shape[3], values[0]
-    geometry = window(op, (height, width), (kernel_h, kernel_w))
-    x = low.input(op.inputs[0])
+    x = low.input(source)
     rows, columns = geometry.output_size(height, width)
-    name = low.output(op.outputs[0], (1, rows, columns, c_out))
+    name = low.output(target, (1, rows, columns, c_out))
     low.layers.append(
         kind(
             name=name,

@@ -61,6 +61,21 @@ def concat(low: Lowering, op: Operator) -> None:
     low.finish(written, final)
 
 
+def tile(low: Lowering, op: Operator) -> None:
+    """TILE, as Keras writes nearest-neighbour upsampling: a concatenation of the tensor with itself."""
+    shape, multiples = low.file_shape(op.inputs[0]), low.integers(op.inputs[1], "multiples")
+    repeated = [axis for axis, count in enumerate(multiples) if count != 1]
+    if len(multiples) != len(shape) or min(multiples, default=0) < 1:
+        raise ModelError(f"multiples {multiples} of input {shape}")
+    if len(repeated) > 1 or (repeated and repeated[0] < batches(shape)):
+        raise UnsupportedError(f"multiples {multiples}; one axis after the batch is")
+    axis = repeated[0] if repeated else batches(shape)
+    x = low.input(op.inputs[0])
+    file_shape = tuple(size * count for size, count in zip(shape, multiples, strict=True))
+    name = low.output(op.outputs[0], file_shape)
+    low.layers.append(Concat(name=name, inputs=(x.name,) * multiples[axis], output=name, axis=axis - batches(shape)))
+
+
 def _rescaled(low: Lowering, name: str, source: int, target: int) -> str:
     """A concatenation's input in the output's scale; the reference does so for legacy models alone."""
     a, b = low.quant(source), low.quant(target)
