@@ -101,11 +101,13 @@ class Interpreter:
         """Each layer with its output, in running order.
 
         Args:
-            x: one input, of the input tensor's type and shape.
+            x: one input, of the input tensor's type and shape, or a batch of one.
 
         Raises:
             ImageError: as in ``run``, before the first layer.
         """
+        if isinstance(x, np.ndarray) and x.shape == (1, *self.graph.input_tensor.shape):
+            x = x[0]
         self._check_input(x)
         return self._steps(x, dict(self.graph.constants))
 

@@ -14,12 +14,12 @@ def quantize(x: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[n
 
     The division is in float32: in float64, or times 1 / scale, ties come out differently.
     """
-    with np.errstate(over="ignore"):  # an infinite quotient is clamped like any other
+    with np.errstate(over="ignore"):
         quotient = np.abs(x / np.float32(scale))
+    # Beyond 512 steps everything is clamped; cut it off there, before infinity or an overflow.
+    quotient = np.minimum(quotient, np.float32(512))
     whole = np.floor(quotient)
-    whole += quotient - whole >= 0.5
-    # Beyond 512 everything is clamped; cut it off there, before it leaves the integers.
-    rounded = np.copysign(np.minimum(whole, np.float32(512)), x).astype(np.int32)
+    rounded = np.copysign(whole + (quotient - whole >= 0.5), x).astype(np.int32)
     clamped: NDArray[np.int32] = np.clip(rounded + zero_point, -128, 127)
     return clamped.astype(np.int8)
 
