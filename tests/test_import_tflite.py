@@ -121,6 +121,13 @@ def test_two_inputs_are_refused() -> None:
     assert _refusal(w.build([a, b], y)) == "2 inputs; tinymbn runs models of one"
 
 
+def test_an_operator_with_too_few_inputs_is_refused() -> None:
+    w = TfliteWriter()
+    x, y = w.tensor("x", (1, 4), scale=0.5), w.tensor("y", (1, 4), scale=0.5)
+    w.operator("ADD", [x], y)
+    assert _refusal(w.build(x, y), ModelError) == 'ADD "y": 1 inputs and 1 outputs are too few'
+
+
 def test_a_batch_left_open_is_one() -> None:
     graph = from_bytes(_relu(signature=(-1, 2, 3, 4)), "model.tflite")
     assert graph.input_tensor.shape == (2, 3, 4)

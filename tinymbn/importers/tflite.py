@@ -12,7 +12,7 @@ import numpy as np
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import MAX_ELEMENTS, Graph, Source
 from tinymbn.importers.lowering import Lowering
-from tinymbn.importers.operators import OPERATORS
+from tinymbn.importers.operators import LEAST_INPUTS, OPERATORS
 from tinymbn.importers.tflite_file import Operator, TfliteFile, parse
 from tinymbn.importers.tflite_metadata import read_labels, read_preprocessing
 from tinymbn.importers.tflite_shapes import SHAPE_OPERATORS, fold
@@ -104,8 +104,8 @@ def _begin(low: Lowering) -> None:
 def _lower_operator(low: Lowering, op: Operator) -> None:
     if op.code not in OPERATORS and op.code not in SHAPE_OPERATORS:
         raise UnsupportedError("")
-    if not op.outputs or not op.inputs or op.inputs[0] < 0:
-        raise ModelError("it lacks an input or output")
+    if not op.outputs or len(op.inputs) < LEAST_INPUTS.get(op.code, 1) or op.inputs[0] < 0:
+        raise ModelError(f"{len(op.inputs)} inputs and {len(op.outputs)} outputs are too few")
     if op.code == "SHAPE":
         low.set_folded(op.outputs[0], np.array(low.file_shape(op.inputs[0]), np.int64))
         return
