@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.caching import FunctionCache
 from numba.extending import register_jitable
 
 from tinymbn import fixedpoint
@@ -75,14 +76,26 @@ def _numba_cache_in(directory: Path) -> Iterator[None]:
         config.CACHE_DIR = before
 
 
+class _Cache(FunctionCache):
+    """Numba's cache, in which a damaged file is as good as none and a full disk no reason to stop."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:
+            self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
 def kernel(function: Function) -> Function:
     """The function compiled when first called, and kept on disk for the next process."""
-    if _CACHE is None:
-        return _compiled(function, cache=False)
-    with _numba_cache_in(_CACHE):
-        return _compiled(function, cache=True)
-
-
-def _compiled(function: Function, *, cache: bool) -> Function:
-    compiled: Function = numba.njit(function, cache=cache, nogil=True, error_model="numpy")
-    return compiled
+    compiled: Any = numba.njit(function, nogil=True, error_model="numpy")
+    if _CACHE is not None:
+        with _numba_cache_in(_CACHE):
+            compiled._cache = _Cache(function)  # what njit(cache=True) does, with Numba's own class
+    result: Function = compiled
+    return result
