@@ -10,6 +10,7 @@ import zipfile
 from typing import Any
 
 _INTERESTING = (0, 1, -1, 2, 3, 4, 7, 8, 16, 127, 128, 255, 256, 32767, 65535, 2**24, 2**30, 2**31 - 1, -(2**31))
+_FLOATS = (0.0, -1.0, 1e-45, 1e-38, 1e-9, 1.0, 16.0, 1e9, 3e38, float("inf"), float("nan"))
 _VALUES: tuple[Any, ...] = (
     *_INTERESTING,
     2**40,
@@ -43,7 +44,7 @@ def _damage_once(data: bytearray, rng: random.Random) -> None:
         (rng.randrange(len(data)), rng.randrange(min(len(data), 4096)), -rng.randrange(1, min(len(data), 4096) + 1))
     )
     at %= len(data)
-    match rng.randrange(7):
+    match rng.randrange(8):
         case 0:
             data[at] ^= 1 << rng.randrange(8)
         case 1:
@@ -59,6 +60,10 @@ def _damage_once(data: bytearray, rng: random.Random) -> None:
         case 4:
             del data[at:]
         case 5:
+            # A scale, if it hits one.
+            at -= at % 4
+            data[at : at + 4] = struct.pack("<f", rng.choice(_FLOATS))[: len(data) - at]
+        case 6:
             del data[at : at + rng.randrange(1, 64)]
         case _:
             start = rng.randrange(len(data))

@@ -5,6 +5,7 @@ That imported models compute the same bytes is in ``test_operators_litert`` and 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from tests.shared import SHARED, needs_shared
 from tests.tflite_writer import TfliteWriter
-from tinymbn import ModelError, UnsupportedError, import_tflite
+from tinymbn import Interpreter, ModelError, UnsupportedError, import_tflite
 from tinymbn.importers.operators.movement import nearest_indices
 from tinymbn.importers.tflite import from_bytes
 from tinymbn.layers import Dequantize, Quantize, Reshape
@@ -128,9 +129,94 @@ def test_an_operator_with_too_few_inputs_is_refused() -> None:
     assert _refusal(w.build(x, y), ModelError) == 'ADD "y": 1 inputs and 1 outputs are too few'
 
 
+def test_names_that_the_importer_would_invent_may_be_taken() -> None:
+    w = TfliteWriter()
+    x, y = w.tensor("a", (1, 2, 2, 1), scale=0.5), w.tensor("a/1", (1, 3), scale=0.5)
+    w.operator("FULLY_CONNECTED", [x, w.constant("w", np.ones((3, 4), np.int8), scale=0.1), -1], y)
+    graph = from_bytes(w.build(x, y), "model.tflite")
+    assert (graph.input, graph.outputs, len(graph.tensors)) == ("a", ("a/1",), 3)
+
+
+def test_one_tensor_may_be_two_outputs() -> None:
+    w = TfliteWriter()
+    x, y = w.tensor("x", (1, 4), scale=0.5), w.tensor("y", (1, 4), scale=0.5)
+    w.operator("RELU", x, y)
+    outputs = Interpreter(from_bytes(w.build(x, [y, y]), "model.tflite")).run(np.array([-1, 0, 1, 2], np.int8))
+    assert [output.tolist() for output in outputs] == [[0, 0, 1, 2]] * 2
+
+
+def test_the_input_may_be_an_output_and_is_not_given_away() -> None:
+    for dtype in ("int8", "uint8", "float32"):
+        w = TfliteWriter()
+        quantization: dict[str, Any] = {"scale": 0.5, "zero_point": 0} if dtype != "float32" else {}
+        x, q = w.tensor("x", (1, 4), dtype, **quantization), w.tensor("q", (1, 4), scale=0.5)
+        w.operator("QUANTIZE", x, q)
+        values = np.array([1, 2, 3, 4], dtype)
+        given, _ = Interpreter(from_bytes(w.build(x, [x, q]), "model.tflite")).run(values)
+        assert given.tolist() == [1, 2, 3, 4]
+        given[:] = 9
+        assert values.tolist() == [1, 2, 3, 4]
+
+
+def test_constants_are_not_given_away() -> None:
+    w = TfliteWriter()
+    x, y, z = w.tensor("x", (1, 4), scale=0.5), w.tensor("y", (1, 4), scale=0.5), w.tensor("z", (1, 2, 2), scale=0.5)
+    constant = w.constant("c", np.array([[1, 2, 3, 4]], np.int8), scale=0.5)
+    w.operator("ADD", [x, constant], y)
+    w.operator("RESHAPE", [constant, w.constant("shape", [1, 2, 2])], z)
+    interpreter = Interpreter(from_bytes(w.build(x, [y, z]), "model.tflite"))
+    interpreter.run(np.zeros(4, np.int8))[1][:] = 9
+    assert interpreter.run(np.zeros(4, np.int8))[1].tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_dequantize_that_nothing_reads_is_left_out() -> None:
+    w = TfliteWriter()
+    x, y, z = w.tensor("x", (1, 4), scale=0.5), w.tensor("y", (1, 4), scale=0.5), w.tensor("z", (1, 4), "float32")
+    w.operator("RELU", x, y)
+    w.operator("DEQUANTIZE", y, z)
+    assert [layer.kind for layer in from_bytes(w.build(x, y), "model.tflite").layers] == ["requantize"]
+
+
+def test_empty_lists_are_constants() -> None:
+    w = TfliteWriter()
+    x, m, y = w.tensor("x", (1, 1), scale=0.5), w.tensor("m", (1, 1), scale=0.5), w.tensor("y", (), scale=0.5)
+    w.operator("MEAN", [x, w.constant("axes", np.zeros(0, np.int32))], m, keep_dims=True)
+    w.operator("RESHAPE", [m, w.constant("shape", np.zeros(0, np.int32))], y)
+    assert Interpreter(from_bytes(w.build(x, y), "model.tflite")).run(np.array([5], np.int8)).tolist() == [5]
+
+
+@pytest.mark.parametrize("kind", ["RELU6", "RELU_N1_TO_1", "LOGISTIC", "HARD_SWISH"])
+@pytest.mark.parametrize("scale", [1e-40, 1e-38, 1e-20, 1e36])
+def test_scales_at_the_ends_of_float32_are_refused_or_run(kind: str, scale: float) -> None:
+    w = TfliteWriter()
+    x, y = w.tensor("x", (1, 4), scale=0.5), w.tensor("y", (1, 4), scale=scale)
+    w.operator(kind, x, y)
+    with contextlib.suppress(ModelError):  # HARD_SWISH and LOGISTIC run at some of these
+        from_bytes(w.build(x, y), "model.tflite")
+
+
+def test_more_copies_than_any_picture_needs_are_refused() -> None:
+    w = TfliteWriter()
+    x, y = w.tensor("x", (1, 2, 1), scale=0.5), w.tensor("y", (1, 2, 1 << 24), scale=0.5)
+    w.operator("TILE", [x, w.constant("multiples", [1, 1, 1 << 24])], y)
+    assert "16777216 copies; expected at most 64" in _refusal(w.build(x, y))
+
+
+def test_a_rank_that_is_too_high_is_listed_with_the_rest() -> None:
+    w = TfliteWriter()
+    x, y = w.tensor("x", (1, 4), scale=0.5), w.tensor("y", (1, 1, 1, 2, 2, 1), scale=0.5)
+    z = w.tensor("z", (1, 4), scale=0.5)
+    w.operator("RESHAPE", [x, w.constant("shape", [1, 1, 1, 2, 2, 1])], y)
+    w.operator("SIN", x, z)
+    text = _refusal(w.build(x, [y, z]))
+    assert text.startswith("2 operators not supported: RESHAPE: 5 axes after the batch; tensors have 4 (y); SIN (z)")
+
+
 def test_a_batch_left_open_is_one() -> None:
     graph = from_bytes(_relu(signature=(-1, 2, 3, 4)), "model.tflite")
     assert graph.input_tensor.shape == (2, 3, 4)
+    stored = from_bytes(_relu(shape=(4, 2, 3, 4), signature=(-1, 2, 3, 4)), "model.tflite")
+    assert stored.input_tensor.shape == (2, 3, 4)
 
 
 def test_what_depends_on_shapes_alone_disappears() -> None:

@@ -9,7 +9,9 @@ from tests.shared import CHECKOUT
 
 # One row a step from arithmetic to command line; a package stands for its modules, which may import each other.
 ROWS = (
-    ("errors", "fixedpoint", "paths", "terminal"),
+    ("archive", "fixedpoint", "paths", "terminal"),
+    ("errors",),
+    ("files",),
     ("layers", "preprocessing", "kernels"),
     ("graph",),
     ("image", "labels", "interpreter", "model_file", "importers"),

@@ -53,7 +53,7 @@ def test_a_blank_line_is_a_class_without_a_name(tmp_path: Path) -> None:
         (b"cat\n\xff\xfe", "byte 4 is not UTF-8"),
         (b"c\0a\0t\0", "line 1 has control characters"),
         (b"cat\n\x1b[2J\n", "line 2 has control characters"),
-        (b"x" * (2**20 + 1), "over 1048576 bytes"),
+        (b"x" * (2**20 + 1), "1048577 bytes; expected at most 1048576"),
     ],
 )
 def test_a_file_that_is_no_list_of_labels_is_refused(tmp_path: Path, data: bytes, problem: str) -> None:
@@ -64,7 +64,7 @@ def test_a_file_that_is_no_list_of_labels_is_refused(tmp_path: Path, data: bytes
 def test_a_missing_label_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         load_labels(tmp_path / "labels.txt")
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="not a file; expected a text file"):
         load_labels(tmp_path)
 
 

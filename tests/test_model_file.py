@@ -10,6 +10,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ import pytest
 
 from tests.graphs import classifier
 from tinymbn import Interpreter, ModelError, load_model, save_model
+from tinymbn.errors import OutputError
+from tinymbn.graph import Graph, Quant, Tensor
+from tinymbn.layers import Requantize
 from tinymbn.model_file import to_bytes
 
 
@@ -93,10 +97,10 @@ def test_a_graph_without_labels_survives(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(OutputError, match="no folder"):
         save_model(classifier(), tmp_path / "missing" / "model.npz")
     (tmp_path / "folder.npz").mkdir()
-    with pytest.raises(ModelError, match="not a file, so it is not replaced"):
+    with pytest.raises(OutputError, match="not a file, so it is not replaced"):
         save_model(classifier(), tmp_path / "folder.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.npz"]
 
@@ -215,8 +219,41 @@ def test_what_a_header_says_wrong_is_named(tmp_path: Path, change: Callable[[dic
 
 def test_deep_json_is_refused(tmp_path: Path) -> None:
     members = _members(to_bytes(classifier()))
-    members["header.npy"] = _npy(np.frombuffer(b"[" * 100_000, np.uint8))
+    members["header.npy"] = _npy(np.frombuffer(b"[" * 50_000, np.uint8))
     assert "not JSON" in _refusal(tmp_path, _archive(members))
+
+
+def test_a_header_of_very_many_values_is_refused(tmp_path: Path) -> None:
+    members = _members(to_bytes(classifier()))
+    members["header.npy"] = _npy(np.frombuffer(b"[" + b"[]," * 1_000_000 + b"0]", np.uint8))
+    data = _archive(members)
+    tracemalloc.start()
+    assert "2000001 values; expected at most 60000" in _refusal(tmp_path, data)
+    assert tracemalloc.get_traced_memory()[1] < 4 * len(data)
+    tracemalloc.stop()
+
+
+def test_a_member_that_belongs_to_no_layer_is_refused(tmp_path: Path) -> None:
+    members = {**_members(to_bytes(classifier())), "extra.npy": _npy(np.zeros(3, np.int8))}
+    assert "member 'extra.npy' belongs to no layer" in _refusal(tmp_path, _archive(members))
+
+
+def test_bytes_before_the_archive_are_refused(tmp_path: Path) -> None:
+    assert "does not begin and end as a .npz does" in _refusal(tmp_path, b"#!" + to_bytes(classifier()))
+
+
+def test_a_model_of_many_layers_with_long_names_is_written_and_read(tmp_path: Path) -> None:
+    count = 400
+    names = [f"MobilenetV3/expanded_conv_{i}/" + "a_very_long_name_of_a_fused_operator/" * 20 for i in range(count + 1)]
+    graph = Graph(
+        name="long",
+        tensors={name: Tensor(name, (2,), Quant(0.5, 0)) for name in names},
+        layers=tuple(Requantize(after, (before,), after, 2**30, 1) for before, after in pairwise(names)),
+        input=names[0],
+        outputs=(names[-1],),
+    )
+    save_model(graph, tmp_path / "long.npz")
+    assert load_model(tmp_path / "long.npz").tensors == graph.tensors
 
 
 def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -114,8 +114,53 @@ def _every_operator() -> bytes:
     return w.build(x, real)
 
 
+def _every_other_operator() -> bytes:
+    """A legacy uint8 model of those that the first has not, integers computed from shapes among them."""
+    w = TfliteWriter()
+    rng = np.random.default_rng(1)
+
+    def activation(name: str, *shape: int) -> int:
+        return w.tensor(name, shape, "uint8", scale=0.05, zero_point=120)
+
+    x = activation("input", 1, 6, 8, 2)
+    relu, relu6 = activation("relu", 1, 6, 8, 2), activation("relu6", 1, 6, 8, 2)
+    w.operator("RELU", x, relu)
+    w.operator("RELU6", relu, relu6)
+    block = w.constant("block", [2, 2])
+    batched = w.tensor("batched", (4, 5, 6, 2), "uint8", scale=0.05, zero_point=120)
+    inner = w.tensor("inner", (4, 3, 4, 2), "uint8", scale=0.05, zero_point=120)
+    dilated = activation("dilated", 1, 6, 8, 2)
+    w.operator("SPACE_TO_BATCH_ND", [relu6, block, w.constant("pads", [[2, 2], [2, 2]])], batched)
+    weights = w.constant("w", rng.integers(0, 256, (2, 3, 3, 2), dtype=np.uint8), scale=0.01, zero_point=130)
+    plain = {"stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1}
+    w.operator("CONV_2D", [batched, weights], inner, padding="VALID", **plain)
+    w.operator("BATCH_TO_SPACE_ND", [inner, block, w.constant("crops", [[0, 0], [0, 0]])], dilated)
+    apart, tiled = activation("apart", 1, 6, 1, 8, 2), activation("tiled", 1, 6, 2, 8, 2)
+    w.operator("EXPAND_DIMS", [dilated, w.constant("axis", 2)], apart)
+    w.operator("TILE", [apart, w.constant("multiples", [1, 1, 2, 1, 1])], tiled)
+    shape, part = w.tensor("shape", (4,), "int32"), w.tensor("part", (1,), "int32")
+    w.operator("SHAPE", x, shape)
+    w.operator("GATHER", [shape, w.constant("index", [2])], part, axis=0)
+    doubled, total = w.tensor("doubled", (1,), "int32"), w.tensor("total", (4,), "int32")
+    w.operator("ADD", [w.constant("four", [4]), part], doubled)
+    w.operator("CONCATENATION", [w.constant("one", [1]), doubled, w.constant("rest", [8, 2])], total, axis=0)
+    upsampled, padded = activation("upsampled", 1, 12, 8, 2), activation("padded", 1, 13, 8, 2)
+    w.operator("RESHAPE", [tiled, total], upsampled)
+    value = w.constant("value", np.array([7], np.uint8), scale=0.05, zero_point=120)
+    w.operator("PADV2", [upsampled, w.constant("pads2", [[0, 0], [1, 0], [0, 0], [0, 0]]), value], padded)
+    both = w.tensor("both", (1, 13, 8, 4), "uint8", scale=0.06, zero_point=118)
+    w.operator("CONCATENATION", [padded, padded], both, axis=-1)
+    largest = w.tensor("largest", (1, 1, 1, 4), "uint8", scale=0.06, zero_point=118)
+    squeezed = w.tensor("squeezed", (1, 4), "uint8", scale=0.06, zero_point=118)
+    w.operator("REDUCE_MAX", [both, w.constant("axes", [1, 2])], largest, keep_dims=True)
+    w.operator("SQUEEZE", largest, squeezed, squeeze_dims=[1, 2])
+    signed = w.tensor("signed", (1, 4), scale=0.07, zero_point=-3)
+    w.operator("QUANTIZE", squeezed, signed)
+    return w.build(x, [squeezed, signed])
+
+
 def _seeds() -> dict[str, bytes]:
-    seeds = {"every operator": _every_operator()}
+    seeds = {"every operator": _every_operator(), "every other operator": _every_other_operator()}
     for name in SHARED_SEEDS:
         path = SHARED / "models" / f"{name}.tflite"
         if path.is_file():

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinymbn.errors import ImageError, ModelError, TinymbnError, UnsupportedError
+    from tinymbn.errors import ImageError, ModelError, OutputError, TinymbnError, UnsupportedError
     from tinymbn.graph import Graph
     from tinymbn.importers.tflite import import_tflite
     from tinymbn.interpreter import Interpreter
@@ -23,6 +23,7 @@ _HOME = {
     "ImageError": "tinymbn.errors",
     "Interpreter": "tinymbn.interpreter",
     "ModelError": "tinymbn.errors",
+    "OutputError": "tinymbn.errors",
     "TinymbnError": "tinymbn.errors",
     "UnsupportedError": "tinymbn.errors",
     "import_tflite": "tinymbn.importers.tflite",
@@ -35,6 +36,7 @@ __all__ = [
     "ImageError",
     "Interpreter",
     "ModelError",
+    "OutputError",
     "TinymbnError",
     "UnsupportedError",
     "__version__",

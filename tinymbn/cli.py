@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tinymbn import __version__
-from tinymbn.errors import TinymbnError
+from tinymbn.errors import OutputError, TinymbnError
 from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise click.BadParameter(f"{text!r}; expected numbers with commas between them") from None
 
 
-_FILE = click.Path(path_type=Path)
+# Whether a file can be read is told by what reads it, with the exit code of its kind.
+_FILE = click.Path(path_type=Path, readable=False)
 _RESIZE = click.Choice(["squash", "crop"])
 _LABELS = click.option("--labels", "labels_file", type=_FILE, metavar="FILE", help="Class names, one a line.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: those of the process, if None.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: what is printed goes nowhere
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the process ends
     for stream in (sys.stdout, sys.stderr):
         # A label or file name that the terminal has no letters for is no reason to stop.
         if hasattr(stream, "reconfigure"):
@@ -70,10 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted")
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Python would complain once more when it flushes at exit.
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Standard output. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            code = EXIT_BROKEN_PIPE
+        else:
+            _complain(f"standard output: cannot be written: {error.strerror}")
+            code = OutputError.exit_code
     sys.exit(code)
 
 
@@ -137,7 +147,7 @@ def run(
     """
     model, images = _split_model(files)
     if output is not None:
-        _require_writable(output)
+        _require_output(output, [model or _MODEL_HERE, labels_file, *images])
     from tinymbn import inference, report, terminal
     from tinymbn.interpreter import Interpreter
     from tinymbn.kernels.jit import is_compiled
@@ -162,7 +172,7 @@ def run(
             if isinstance(result, inference.PictureError):
                 _complain(str(result.error))
                 failed = True
-            elif output is not None or not done:
+            elif output is not None or not done:  # --profile needs one; thousands need not be kept for nothing
                 done.append(result)
             out.add(result)
     if profile and done:
@@ -175,7 +185,7 @@ def run(
 
 @cli.command("import")
 @click.argument("model", type=_FILE)
-@click.option("-o", "--output", type=_FILE, metavar="FILE", default=Path("model.npz"), help="Default: model.npz.")
+@click.option("-o", "--output", type=_FILE, metavar="FILE.npz", help="Default: a new model.npz.")
 @_LABELS
 @click.option("--input-range", type=_numbers, metavar="LOW,HIGH", help="Real values of pixels 0 and 255.")
 @click.option("--mean", type=_numbers, metavar="A,B,C", help="Taken from a pixel of 0..255; one, or one a channel.")
@@ -184,7 +194,7 @@ def run(
 @click.option("--resize", type=_RESIZE, help="Squash a picture to the input's shape, or crop its centre.")
 def import_model(
     model: Path,
-    output: Path,
+    output: Path | None,
     labels_file: Path | None,
     input_range: tuple[float, ...] | None,
     mean: tuple[float, ...] | None,
@@ -202,7 +212,12 @@ def import_model(
     if input_range is not None and (mean is not None or len(input_range) != 2):
         problem = "--input-range takes two numbers, and no --mean and --std beside it"
         raise click.UsageError(problem, click.get_current_context())
-    _require_writable(output)
+    if output is None:
+        output = _MODEL_HERE
+        if output.exists():
+            problem = f"{output} exists; to replace it, say so: -o {output}"
+            raise click.UsageError(problem, click.get_current_context())
+    _require_output(output, [labels_file, model if model.suffix.lower() != ".npz" else None])
     from tinymbn.labels import with_labels
     from tinymbn.model_file import save_model
     from tinymbn.summary import preprocessing_text
@@ -241,7 +256,7 @@ def info(model: Path | None, as_json: bool) -> None:
 
 def _split_model(files: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
     """MODEL, if the first file is one, and the pictures; with nothing given, the samples that ship."""
-    is_model = [file.suffix.lower() in _MODEL_SUFFIXES and not file.is_dir() for file in files]
+    is_model = [file.suffix.lower() in _MODEL_SUFFIXES and not os.path.isdir(file) for file in files]
     if any(is_model[1:]):
         problem = f"{files[is_model.index(True, 1)]}: a model comes first, and there is one"
         raise click.UsageError(problem, click.get_current_context())
@@ -279,15 +294,29 @@ def _preprocessing(
     after = before
     if input_range is not None:
         low, high = input_range
-        after = Preprocessing.of_range(low, high)
+        try:
+            after = Preprocessing.of_range(low, high)
+        except TinymbnError as error:
+            raise click.UsageError(str(error), click.get_current_context()) from None
     elif mean is not None:
         after = Preprocessing(mean=mean, std=std, origin="user")
     return replace(after, channel_order=channel_order or before.channel_order, resize=resize or before.resize)
 
 
-def _require_writable(path: Path) -> None:
-    """Refuse, before long work, a file that could not be written after it."""
-    if not path.parent.is_dir():
-        raise click.UsageError(f"{path}: no folder {path.parent} to write it to", click.get_current_context())
-    if path.exists() and not path.is_file():
-        raise click.UsageError(f"{path}: not a file, so it is not replaced", click.get_current_context())
+def _require_output(path: Path, inputs: Sequence[Path | None]) -> None:
+    """Refuse an output before long work: one that cannot be written, or would replace what is read.
+
+    A ``.npz`` model may be replaced by itself with other labels.
+    """
+    from tinymbn.files import require_writable
+
+    if path.suffix.lower() != ".npz":
+        raise click.UsageError(f"{path}: expected a name that ends in .npz", click.get_current_context())
+    require_writable(path)
+    for other in inputs:
+        try:
+            same = other is not None and path.exists() and path.samefile(other)
+        except OSError:
+            continue  # the input's own error comes when it is read
+        if same:
+            raise click.UsageError(f"{path}: it is read, and would be replaced", click.get_current_context())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tinymbn.terminal import printable
+
 
 class TinymbnError(Exception):
     """Something the user can put right; the text is one line that says what and how.
@@ -15,8 +17,7 @@ class TinymbnError(Exception):
 
     def __init__(self, message: str) -> None:
         # Names out of a damaged file may hold anything; they must not break the line or steer a terminal.
-        clean = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__("".join(clean))
+        super().__init__(printable(message))
 
 
 class ModelError(TinymbnError):
@@ -33,3 +34,9 @@ class ImageError(TinymbnError):
     """A picture, or an array given as input, that cannot become the model's input."""
 
     exit_code = 3
+
+
+class OutputError(TinymbnError):
+    """A place that cannot be written to."""
+
+    exit_code = 2

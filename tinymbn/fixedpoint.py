@@ -79,13 +79,16 @@ def activation_range(activation: str, scale: float, zero_point: int) -> tuple[in
         ``(low, high)``, both inclusive, within [-128, 127].
 
     Raises:
-        ValueError: the activation is not one of these, or leaves no value.
+        ValueError: the activation is not one of these, leaves no value, or its bound is beyond int32.
 
     Source: tensorflow/lite/kernels/kernel_util.cc, CalculateActivationRangeQuantized.
     """
 
     def quantized(real: float) -> int:
-        return zero_point + round_half_away(float(np.float32(real) / np.float32(scale)))
+        steps = float(np.float32(real) / np.float32(scale))
+        if abs(steps) > INT32_MAX:
+            raise ValueError(f"{activation} is over 2**31 steps of scale {scale}")
+        return zero_point + round_half_away(steps)
 
     bounds = {
         "none": (None, None),
@@ -135,6 +138,7 @@ class DenseScaling(NamedTuple):
 
 # Outputs have 8 bits, so a dense layer's result counts within 255 steps of its zero point.
 DENSE_STEPS = 255
+_MAX_SEARCHES = 4096  # each takes a tenth of a millisecond; real models need none or a few
 
 
 def dense_scaling(scales: list[float], largest: NDArray[np.int64]) -> DenseScaling:
@@ -157,34 +161,52 @@ def dense_scaling(scales: list[float], largest: NDArray[np.int64]) -> DenseScali
     scales.
     """
     natural = [multiplier_and_shift(scale) for scale in scales]
-    limits = np.minimum(largest, 2**31).tolist()
-    all_steps = [_steps(scale) if scale > 0 else np.full(DENSE_STEPS, np.inf) for scale in scales]
-    proven = [
-        _proven_multiplier(*pair, steps, limit) for pair, steps, limit in zip(natural, all_steps, limits, strict=True)
-    ]
-    if None not in proven:
-        steps = None
-    elif max(limits) < INT32_MAX:
-        steps = np.minimum(np.stack(all_steps), INT32_MAX).astype(np.int32)
-    else:
-        raise ValueError(f"no multiplier of 31 bits rounds as the factor {scales[proven.index(None)]} does")
-    return DenseScaling(
-        np.array([m if p is None else p for p, (m, _) in zip(proven, natural, strict=True)], np.int32),
-        np.array([shift for _, shift in natural], np.int8),
-        steps,
-    )
+    multiplier = np.array([m for m, _ in natural], np.int64)
+    shift = np.array([e for _, e in natural], np.int64)
+    limits = np.minimum(largest, 2**31)
+    steps = _steps(np.array(scales))
+    unproven = np.flatnonzero(~_steps_at(multiplier, shift, steps, limits))
+    if len(unproven) > _MAX_SEARCHES:
+        raise ValueError(f"{len(unproven)} channels whose factors round at ties; expected at most {_MAX_SEARCHES}")
+    for channel in unproven.tolist():
+        found = _search_multiplier(*natural[channel], steps[channel], int(limits[channel]))
+        if found is None:
+            if limits.max() >= INT32_MAX:
+                raise ValueError(f"no multiplier of 31 bits rounds as the factor {scales[channel]} does")
+            kept = np.minimum(steps, INT32_MAX).astype(np.int32)
+            return DenseScaling(multiplier.astype(np.int32), shift.astype(np.int8), kept)
+        multiplier[channel] = found
+    return DenseScaling(multiplier.astype(np.int32), shift.astype(np.int8), None)
 
 
-def _steps(scale: float) -> NDArray[np.float64]:
-    """The least accumulator that float64 multiplication rounds to 1, 2, ..., DENSE_STEPS."""
+def _steps(scales: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The least accumulator that float64 multiplication rounds to 1, 2, ..., (len(scales), DENSE_STEPS)."""
     ties = np.arange(1, DENSE_STEPS + 1) - 0.5
-    steps: NDArray[np.float64] = np.ceil(ties / scale)  # right, or one off
-    steps += steps * scale < ties
-    steps -= (steps - 1) * scale >= ties
-    return steps
+    factors = scales[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a factor of 0 reaches nothing
+        steps: NDArray[np.float64] = np.ceil(ties / factors)  # right, or one off
+        steps += steps * factors < ties
+        steps -= (steps - 1) * factors >= ties
+    return np.where(factors > 0, steps, np.inf)
 
 
-def _proven_multiplier(multiplier: int, shift: int, steps: NDArray[np.float64], limit: int) -> int | None:
+def _steps_at(
+    multiplier: NDArray[np.int64], shift: NDArray[np.int64], steps: NDArray[np.float64], limits: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether ``requantize_once`` with each multiplier steps at ``steps`` and not before, up to each limit."""
+    half, bits = (1 << (30 - shift))[:, None], (31 - shift)[:, None]
+
+    def rounded(accumulators: NDArray[np.float64]) -> NDArray[np.int64]:
+        within = np.minimum(accumulators, limits[:, None]).astype(np.int64)
+        values: NDArray[np.int64] = (within * multiplier[:, None] + half) >> bits
+        return values
+
+    outputs = np.arange(1, DENSE_STEPS + 1)
+    on_time = (rounded(steps) >= outputs) | (steps > limits[:, None])
+    return np.asarray((on_time & (rounded(steps - 1) < outputs)).all(axis=1))
+
+
+def _search_multiplier(multiplier: int, shift: int, steps: NDArray[np.float64], limit: int) -> int | None:
     """The multiplier, or its nearest neighbour, that steps at ``steps`` for accumulators up to ``limit``."""
     # An output q is due at accumulator t and not at t - 1: with v = (2 * q - 1) * half, t * m >= v > (t - 1) * m.
     half = 1 << (30 - shift)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError
 from tinymbn.layers import MAX_RANK, AnyLayer, Dequantize, Quantize, Shape
+from tinymbn.layers.base import frozen_array
 from tinymbn.preprocessing import Preprocessing
 
 DType = Literal["int8", "uint8", "float32"]
@@ -21,6 +22,7 @@ DType = Literal["int8", "uint8", "float32"]
 MAX_ELEMENTS = 1 << 28
 # So that 255 steps are still a float32.
 MAX_SCALE = 1e36
+MIN_SCALE = 1e-30  # and so that a real value divided by a step is one, too
 
 _ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255)}
 
@@ -72,7 +74,7 @@ class Tensor:
         if self.quant is None:
             raise ModelError(f'tensor "{self.name}": it is {self.dtype} and has no scale and zero point')
         scale, zero_point = self.quant.scale, self.quant.zero_point
-        check(isinstance(scale, float) and 0 < scale <= MAX_SCALE, f"scale {scale}; expected > 0")
+        check(isinstance(scale, float) and MIN_SCALE <= scale <= MAX_SCALE, f"scale {scale}; expected > 0")
         low, high = _ZERO_POINTS[self.dtype]
         check(
             isinstance(zero_point, int) and low <= zero_point <= high,
@@ -182,11 +184,10 @@ class Graph:
         self._check(all(name == tensor.name for name, tensor in self.tensors.items()), "a tensor goes by two names")
         self._check(self.input in self.tensors, f'input "{self.input}" is not a tensor')
         self._check(len(self.outputs) >= 1, "no outputs")
-        self._check(len(set(self.outputs)) == len(self.outputs), "an output is named twice")
         names = [layer.name for layer in self.layers]
         self._check(len(set(names)) == len(names), "two layers have one name")
-        one_line = all(label != "" and "\n" not in label for label in self.labels)
-        self._check(one_line, "a label is empty or has more than one line")
+        self._check(not any("\n" in label for label in self.labels), "a label has more than one line")
+        self._check(self.labels != ("",), "its only label is empty")
 
     def _check_constants(self) -> None:
         for name, values in self.constants.items():
@@ -197,6 +198,8 @@ class Graph:
                 f'constant "{name}" is {values.dtype} {values.shape}; expected {tensor.dtype} {tensor.shape}',
             )
             self._check(name != self.input, f'constant "{name}" is the input')
+        frozen = {name: frozen_array(values) for name, values in self.constants.items()}
+        object.__setattr__(self, "constants", MappingProxyType(frozen))
 
     def _check_layers(self) -> None:
         known = {self.input, *self.constants}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinymbn.errors import ImageError
+from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.kernels.quantize import dequantize, quantize, to_uint8
 from tinymbn.preprocessing import Resize
@@ -35,10 +36,7 @@ def load_input(path: Path, graph: Graph) -> Array:
     Raises:
         ImageError: there is no such file, it is damaged or of another kind, or it does not fit the model.
     """
-    if not path.exists():
-        raise ImageError(f"{path}: no such file")
-    if not path.is_file():
-        raise ImageError(f"{path}: not a file; expected {_EXPECTED}")
+    require_file(path, ImageError, _EXPECTED)
     if path.suffix.lower() != ".npy":
         return to_input(load_picture(path), graph)
     array = _load_array(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import statistics
 import time
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.errors import ImageError, TinymbnError
+from tinymbn.errors import ImageError
+from tinymbn.files import write_file
 from tinymbn.graph import Graph
 from tinymbn.image import SUFFIXES, load_input
 from tinymbn.interpreter import Interpreter
@@ -76,7 +78,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike Path.is_dir, no error on a name that is too long
             found.append(path)
             continue
         try:
@@ -160,7 +162,7 @@ def save_outputs(path: Path, graph: Graph, results: Sequence[PictureResult]) -> 
     (N, ...), of the output tensors' types.
 
     Raises:
-        TinymbnError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     members: dict[str, Array] = {
         "pictures": np.array([str(result.path) for result in results]),
@@ -168,11 +170,6 @@ def save_outputs(path: Path, graph: Graph, results: Sequence[PictureResult]) -> 
     }
     for i in range(len(graph.outputs)):
         members[f"output_{i}"] = np.stack([result.outputs[i] for result in results])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **members)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TinymbnError(f"{path}: cannot be written: {error.strerror or error}") from error
+    file = io.BytesIO()
+    np.savez(file, **members)  # type: ignore[arg-type]
+    write_file(path, file.getvalue())

@@ -116,7 +116,9 @@ class Interpreter:
         values: dict[str, Array] = dict(self.graph.constants)
         for _ in self._steps(x, values):
             pass
-        return tuple(values[name] for name in self.graph.outputs)
+        made_here = {layer.output for layer in self.graph.layers}
+        # What no layer has made, the input or a constant, is not given away.
+        return tuple(values[name] if name in made_here else values[name].copy() for name in self.graph.outputs)
 
     def _steps(self, x: Array, values: dict[str, Array]) -> Iterator[tuple[AnyLayer, Array]]:
         """Run into ``values``, which keeps a tensor until nothing reads it any more."""
@@ -149,7 +151,7 @@ class Interpreter:
         if isinstance(layer, Dequantize):
             return to_uint8(x) if made.dtype == "uint8" else dequantize(x, read[0].scale, read[0].zero_point)
         if isinstance(layer, Reshape):
-            return x.reshape(layer.shape)
+            return x.reshape(layer.shape).copy()  # so that no two outputs are one memory
         out = np.empty(made.shape, np.int8)
         match layer:
             case Conv2D() | Depthwise():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError
+from tinymbn.files import read_file
 from tinymbn.graph import Graph, Tensor
 from tinymbn.kernels.quantize import dequantize, from_uint8
 from tinymbn.layers import AnyLayer, Dequantize, Lookup, Reshape, Softmax
@@ -43,15 +44,7 @@ def load_labels(path: Path) -> tuple[str, ...]:
     Raises:
         ModelError: there is no such file, it is over 1 MiB, no text, or has no labels.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; expected a text file with one label a line") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise ModelError(f"{path}: over {MAX_FILE_BYTES} bytes; expected a text file with one label a line")
+    data = read_file(path, ModelError, MAX_FILE_BYTES, "a text file with one label a line")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tinymbn.errors import ModelError
+from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.model_file import read_npz
 
@@ -17,8 +18,7 @@ def load_model(path: str | os.PathLike[str]) -> Graph:
         ModelError: there is no such file, or it is neither.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    require_file(path, ModelError)
     try:
         with path.open("rb") as file:
             start = file.read(8)

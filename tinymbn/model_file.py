@@ -16,13 +16,15 @@ import types
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn import layers
+from tinymbn.archive import RECORD_BYTES, directory_bytes
 from tinymbn.errors import ModelError
+from tinymbn.files import read_file, write_file
 from tinymbn.graph import Graph, Source, Tensor
 from tinymbn.preprocessing import Preprocessing
 
@@ -40,7 +42,8 @@ _FIELDS = {"format", "version", "rounding", "name", "source", "preprocessing"} |
 }
 _LABELS = "labels"
 _MAX_FILE_BYTES = 1 << 28
-_MAX_HEADER_BYTES = 400_000
+_MAX_HEADER_BYTES = 4_000_000  # names of tensors are long
+_MAX_HEADER_VALUES = 60_000  # a thousand layers; each value takes up to 100 bytes once it is parsed
 _MAX_DIRECTORY_BYTES = 1 << 21
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in get_args(layers.AnyLayer)}
 _ARRAY_TYPES: Mapping[str, np.dtype[Any]] = {"|i1": np.dtype("int8"), "<i4": np.dtype("<i4"), "|u1": np.dtype("uint8")}
@@ -63,19 +66,10 @@ def save_model(graph: Graph, path: str | os.PathLike[str]) -> None:
     The file appears whole or not at all.
 
     Raises:
-        ModelError: the header would be too large to be read again, or the file cannot be written.
+        ModelError: the header would be too large to be read again.
+        OutputError: the file cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise ModelError(f"{path}: not a file, so it is not replaced")
-    data = to_bytes(graph)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ModelError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_file(Path(path), to_bytes(graph))
 
 
 def to_bytes(graph: Graph) -> bytes:
@@ -100,11 +94,7 @@ def to_bytes(graph: Graph) -> bytes:
         ],
     }
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
-    if len(text) > _MAX_HEADER_BYTES:
-        raise ModelError(
-            f"model {graph.name!r}: its header takes {len(text)} bytes; expected at most {_MAX_HEADER_BYTES}; "
-            "shorten the names of its tensors"
-        )
+    _check_header_size(text)
     labels = "\n".join(graph.labels).encode()
     members = {_HEADER: np.frombuffer(text, np.uint8), _LABELS: np.frombuffer(labels, np.uint8), **arrays}
     file = io.BytesIO()
@@ -145,41 +135,27 @@ def read_npz(path: str | os.PathLike[str]) -> Graph:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            arrays = _read_arrays(file, path.stat().st_size)
-        return _to_graph(arrays)
+        return _to_graph(_read_arrays(read_file(path, ModelError, _MAX_FILE_BYTES)))
     except ModelError as error:
         if str(error).startswith(f"{path}: "):
             raise
         raise ModelError(f"{path}: {error}") from error
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _read_arrays(file: IO[bytes], size: int) -> dict[str, NDArray[Any]]:
-    if size > _MAX_FILE_BYTES:
-        raise ModelError(f"{size} bytes; expected at most {_MAX_FILE_BYTES}")
-    _check_directory(file, size)
+def _read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    directory = directory_bytes(data[-RECORD_BYTES:])
+    if directory is None or not data.startswith(b"PK\3\4"):
+        raise ModelError("damaged, or not a tinymbn model: it does not begin and end as a .npz does")
+    if directory > _MAX_DIRECTORY_BYTES:
+        raise ModelError(f"its directory takes {directory} bytes; expected at most {_MAX_DIRECTORY_BYTES}")
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {
                 info.filename.removesuffix(".npy"): _read_array(archive, info)
-                for info in _checked_members(archive, size)
+                for info in _checked_members(archive, len(data))
             }
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"damaged, or not a tinymbn model: {str(error)[:200]}") from error
-
-
-def _check_directory(file: IO[bytes], size: int) -> None:
-    """The archive's directory is of a sensible size; Python's zipfile would read one of any size."""
-    record = 22  # "end of central directory", APPNOTE.TXT 4.3.16, without a comment
-    file.seek(max(0, size - record))
-    tail = file.read(record)
-    if len(tail) < record or not tail.startswith(b"PK\5\6"):
-        raise ModelError("damaged, or not a tinymbn model: it does not end as a .npz does")
-    directory_bytes = int.from_bytes(tail[12:16], "little")
-    if directory_bytes > _MAX_DIRECTORY_BYTES:
-        raise ModelError(f"its directory takes {directory_bytes} bytes; expected at most {_MAX_DIRECTORY_BYTES}")
 
 
 def _checked_members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
@@ -232,7 +208,7 @@ def _to_graph(arrays: Mapping[str, NDArray[Any]]) -> Graph:
     by_name = {tensor.name: tensor for tensor in tensors}
     if len(by_name) != len(tensors):
         raise ModelError("header: two tensors have one name")
-    return Graph(
+    graph = Graph(
         name=field("name", str),
         tensors=by_name,
         layers=tuple(_decode_layer(raw, f"layers[{i}]", unused) for i, raw in enumerate(raw_layers)),
@@ -245,14 +221,16 @@ def _to_graph(arrays: Mapping[str, NDArray[Any]]) -> Graph:
         preprocessing=field("preprocessing", Preprocessing),
         source=field("source", Source),
     )
+    for name in set(unused) - {_HEADER, _LABELS}:
+        raise ModelError(f"member '{name[:40]}.npy' belongs to no layer")
+    return graph
 
 
 def _parse_header(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     if _HEADER not in arrays or arrays[_HEADER].dtype != np.uint8:
         raise ModelError("not a tinymbn model: it has no header")
     text = arrays[_HEADER].tobytes()
-    if len(text) > _MAX_HEADER_BYTES:
-        raise ModelError(f"its header takes {len(text)} bytes; expected at most {_MAX_HEADER_BYTES}")
+    _check_header_size(text)
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -271,6 +249,15 @@ def _parse_header(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     for name in set(header) - _FIELDS:
         raise ModelError(f"header: {name[:40]!r} is not known")
     return header
+
+
+def _check_header_size(text: bytes) -> None:
+    """Refuse a header that would take much more memory than bytes, or that a reader would refuse."""
+    if len(text) > _MAX_HEADER_BYTES:
+        raise ModelError(f"its header takes {len(text)} bytes; expected at most {_MAX_HEADER_BYTES}")
+    values = sum(text.count(mark) for mark in (b",", b"[", b"{"))
+    if values > _MAX_HEADER_VALUES:
+        raise ModelError(f"its header has {values} values; expected at most {_MAX_HEADER_VALUES}")
 
 
 def _decode_labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Quant, Tensor
 from tinymbn.importers.tflite_file import FileTensor, Operator, TfliteFile
-from tinymbn.layers import AnyLayer, Dequantize, Quantize, Reshape, Shape
+from tinymbn.layers import MAX_RANK, AnyLayer, Dequantize, Quantize, Reshape, Shape
 
 
 def without_batch(file_shape: Shape) -> Shape:
@@ -44,6 +44,7 @@ class Lowering:
         self.constants: dict[str, NDArray[np.int8]] = {}
         self.space_to_batch: dict[int, Operator] = {}
         self.batched_convolution: dict[int, Operator] = {}
+        self._file_names = {tensor.name for tensor in file.tensors}
         self._shapes: dict[int, Shape] = {}  # of activations, as computed, with the batch
         self._folded: dict[int, NDArray[Any]] = {}  # integers computed from shapes
         self._int8: dict[int, str] = {}  # the graph's int8 tensor of a file tensor
@@ -138,9 +139,11 @@ class Lowering:
             self.constants[name] = signed(values)
             self._int8[index] = name
         elif index == self.file.inputs[0]:
-            name = self._declare(f"{tensor.name}/int8", without_batch(tensor.shape), quant)
+            name = self._declare(self._invented(f"{tensor.name}/int8"), without_batch(tensor.shape), quant)
             self._emit_quantize(tensor.name, name)
             self._int8[index] = name
+        elif index in self.space_to_batch or index in self.batched_convolution:
+            raise UnsupportedError(f'"{tensor.name}" is in batches of space, in which convolutions alone are')
         else:
             raise ModelError(f'nothing makes tensor "{tensor.name}"')
         return self.tensors[self._int8[index]]
@@ -148,7 +151,7 @@ class Lowering:
     def input_as(self, index: int, shape: Shape) -> Tensor:
         """The int8 tensor of a file tensor in another shape: a RESHAPE, where it needs one."""
         tensor = self.input(index)
-        return tensor if tensor.shape == shape else self._reshape(tensor, shape, f"{tensor.name}/{len(self.layers)}")
+        return tensor if tensor.shape == shape else self._reshape(tensor, shape, self._invented(tensor.name))
 
     def output(self, index: int, file_shape: Shape) -> str:
         """Declare the int8 tensor that stands for an operator's output; returns its name."""
@@ -156,7 +159,8 @@ class Lowering:
         if index in self._int8 or index in self._dequantized:
             raise ModelError(f'tensor "{tensor.name}" is made twice')
         # Where the file's tensor is an output of another type, the edge gets its name.
-        name = f"{tensor.name}/int8" if self.is_legacy(index) and index in self.file.outputs else tensor.name
+        at_edge = self.is_legacy(index) and index in self.file.outputs
+        name = self._invented(f"{tensor.name}/int8") if at_edge else tensor.name
         self._int8[index] = self._declare(name, without_batch(file_shape), self.quant(index))
         self._shapes[index] = file_shape
         return name
@@ -170,7 +174,7 @@ class Lowering:
         final = self.output(index, file_shape)
         if self.tensors[final].shape == shape:
             return final, final
-        return self._declare(f"{final}/{len(self.layers)}", shape, self.quant(index)), final
+        return self._declare(self._invented(final), shape, self.quant(index)), final
 
     def finish(self, written: str, final: str) -> None:
         """Reshape what a layer wrote into the declared output, where they differ."""
@@ -180,7 +184,7 @@ class Lowering:
 
     def scratch(self, name: str, shape: Shape, quant: Quant) -> str:
         """Declare a tensor that the file does not have."""
-        return self._declare(f"{name}/{len(self.layers)}", shape, quant)
+        return self._declare(self._invented(name), shape, quant)
 
     def alias(self, index: int, source: int) -> None:
         """Let two file tensors be one int8 tensor."""
@@ -201,6 +205,8 @@ class Lowering:
         if index in self._dequantized:
             source = self.tensors[self._dequantized[index]]
             edge = Tensor(tensor.name, source.shape, None, "float32")
+        elif index == self.file.inputs[0]:
+            return tensor.name
         elif tensor.dtype == "uint8":
             source = self.input(index)
             edge = Tensor(tensor.name, source.shape, Quant(source.scale, source.zero_point + 128), "uint8")
@@ -220,7 +226,16 @@ class Lowering:
         self.layers.append(Reshape(name=name, inputs=(source.name,), output=name, shape=shape))
         return self.tensors[name]
 
+    def _invented(self, base: str) -> str:
+        """A name for a tensor that the file does not have."""
+        name = base
+        while name in self.tensors or name in self._file_names:
+            name = f"{base}/{len(self.tensors)}" if name == base else f"{name}'"
+        return name
+
     def _declare(self, name: str, shape: Shape, quant: Quant) -> str:
+        if len(shape) > MAX_RANK:
+            raise UnsupportedError(f"{len(shape)} axes after the batch; tensors have {MAX_RANK}")
         self._add(Tensor(name, shape, quant))
         return name
 

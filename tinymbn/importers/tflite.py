@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.files import read_file
 from tinymbn.graph import MAX_ELEMENTS, Graph, Source
 from tinymbn.importers.lowering import Lowering
 from tinymbn.importers.operators import LEAST_INPUTS, OPERATORS
@@ -28,16 +29,11 @@ def import_tflite(path: str | os.PathLike[str]) -> Graph:
         ModelError: the file is missing or damaged.
     """
     path = Path(path)
+    data = read_file(path, ModelError, _MAX_FILE_BYTES)
     try:
-        if not path.is_file():
-            raise ModelError("not a file" if path.exists() else "no such file")
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise ModelError(f"{path.stat().st_size} bytes; expected at most {_MAX_FILE_BYTES}")
-        return from_bytes(path.read_bytes(), path.name)
+        return from_bytes(data, path.name)
     except ModelError as error:
         raise type(error)(f"{path}: {error}") from error
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def from_bytes(data: bytes, file_name: str) -> Graph:
@@ -69,13 +65,14 @@ def _lower(file: TfliteFile) -> Lowering:
             unknown.update(op.outputs)
             continue
         try:
-            _lower_operator(low, op)
+            with np.errstate(all="ignore"):  # what is not finite is refused
+                _lower_operator(low, op)
         except UnsupportedError as error:
             problems.append((op.code + (f": {error}" if str(error) else ""), name))
             unknown.update(op.outputs)
         except ModelError as error:
             raise ModelError(f'{op.code} "{name}": {error}') from error
-        except (ValueError, IndexError, TypeError) as error:
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
             # Values that fit no arithmetic: a scale that is not finite, a slice outside its tensor.
             raise ModelError(f'{op.code} "{name}": {str(error)[:200]}') from error
     if problems:

@@ -227,7 +227,8 @@ def _tensor(model: Any, tensor: Any, index: int, names: set[str]) -> FileTensor:
     open_axes: tuple[int, ...] = ()
     if tensor.ShapeSignatureLength() == rank:
         open_axes = tuple(axis for axis in range(rank) if tensor.ShapeSignature(axis) == -1)
-    shape = [1 if size == -1 else size for size in shape]
+    values = _values(model, tensor, name, shape, _TYPES.get(tensor.Type(), ""))
+    shape = [1 if size == -1 or axis in open_axes else size for axis, size in enumerate(shape)]
     dtype = _TYPES.get(tensor.Type(), f"type {tensor.Type()}")
     scales, zero_points = _quantization(tensor, name)
     return FileTensor(
@@ -237,7 +238,7 @@ def _tensor(model: Any, tensor: Any, index: int, names: set[str]) -> FileTensor:
         dtype=dtype,
         scales=scales,
         zero_points=zero_points,
-        values=_values(model, tensor, name, shape, dtype),
+        values=values,
         sparse=tensor.Sparsity() is not None,
     )
 
@@ -261,8 +262,11 @@ def _values(model: Any, tensor: Any, name: str, shape: list[int], dtype: str) ->
     if not 0 < index < model.BuffersLength():
         return None
     buffer = model.Buffers(index)
-    if buffer.DataLength() == 0 or dtype not in _NUMPY or tensor.Sparsity() is not None:
+    if dtype not in _NUMPY or tensor.Sparsity() is not None:
         return None
+    if buffer.DataLength() == 0:
+        # An empty list of axes is a constant; an activation has no data either, but has elements.
+        return np.zeros(shape, _NUMPY[dtype]) if min(shape, default=1) == 0 else None
     raw = buffer.DataAsNumpy()
     elements = 1
     for size in shape:

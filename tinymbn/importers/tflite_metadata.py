@@ -15,23 +15,24 @@ import flatbuffers
 import numpy as np
 from flatbuffers.table import Table
 
+from tinymbn.archive import RECORD_BYTES, directory_bytes
 from tinymbn.errors import ModelError
 from tinymbn.graph import Graph
 from tinymbn.preprocessing import Preprocessing
 
 _MAX_LABEL_BYTES = 1 << 20
-_MAX_MEMBERS = 64
+_MAX_DIRECTORY_BYTES = 1 << 14
 _NORMALIZATION_OPTIONS = 1  # metadata_schema.fbs, union ProcessUnitOptions
 
 
 def read_labels(data: bytes) -> tuple[str, ...]:
     """The lines of the first text file appended to the model; nothing if there is none that can be read."""
-    # An archive ends with its directory's end; most models have none.
-    if b"PK\5\6" not in data[-1024:]:
+    directory = directory_bytes(data[-RECORD_BYTES:])
+    if directory is None or directory > _MAX_DIRECTORY_BYTES:
         return ()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for info in archive.infolist()[:_MAX_MEMBERS]:
+            for info in archive.infolist():
                 if info.filename.endswith(".txt") and info.file_size <= _MAX_LABEL_BYTES:
                     with archive.open(info) as member:
                         text = member.read(_MAX_LABEL_BYTES).decode("utf-8-sig")

@@ -53,7 +53,7 @@ _FOLDED: Mapping[str, Callable[..., Values]] = {
     "PACK": _pack,
     "CONCATENATION": _concatenation,
     "CAST": lambda op, x: x,
-    "RESHAPE": lambda op, x, *shape: x.reshape(shape[0].ravel() if shape else op.options["NewShape"]),
+    "RESHAPE": lambda op, x, *shape: x.reshape(shape[0].ravel() if shape else op.options.get("NewShape", ())),
     "SQUEEZE": lambda op, x: x.reshape([size for size in x.shape if size != 1]),
     "EXPAND_DIMS": lambda op, x, axis: np.expand_dims(x, int(axis.ravel()[0])),
     "REDUCE_PROD": lambda op, x, axis: np.prod(x, axis=tuple(axis.ravel()), keepdims=op.options.get("KeepDims", False)),

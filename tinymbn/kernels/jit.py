@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,10 +52,19 @@ def _cache_directory() -> Path | None:
         digest.update(source.read_bytes())
     directory = Path(base) / f"kernels-{digest.hexdigest()[:16]}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True, exist_ok=True)
+            _remove_old(directory)
     except OSError:
         return None
     return directory if os.access(directory, os.W_OK) else None
+
+
+def _remove_old(directory: Path) -> None:
+    """Take away what other versions left a month ago; one that is still in use compiles once more."""
+    for other in directory.parent.glob("kernels-*"):
+        if time.time() - other.stat().st_mtime > 30 * 86400:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 _CACHE = _cache_directory()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError
+from tinymbn.fixedpoint import SOFTMAX_MAX_DEPTH
 from tinymbn.layers.base import Activation, Layer, Shape
 
 
@@ -126,5 +127,8 @@ class Softmax(Layer):
         self._require_whole_numbers([self.diff_min], -(2**31 >> self.shift), 0, "diff_min")
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        self._require(inputs[0][-1] <= 4095, f"{inputs[0][-1]} classes; the reference's sum holds 4095")
+        self._require(
+            inputs[0][-1] <= SOFTMAX_MAX_DEPTH,
+            f"{inputs[0][-1]} classes; the reference's sum holds {SOFTMAX_MAX_DEPTH}",
+        )
         return inputs[0]

@@ -15,6 +15,8 @@ from tinymbn.importers.operators.operands import activation, constant, map_shape
 from tinymbn.importers.tflite_file import Operator
 from tinymbn.layers import Conv2D, Dense, Depthwise, Padding, Weights, Window
 
+_MAX_UNITS = 1 << 15  # each is proven by itself, see fixedpoint.dense_scaling
+
 
 def convolution(low: Lowering, op: Operator) -> None:
     """CONV_2D and DEPTHWISE_CONV_2D."""
@@ -109,6 +111,8 @@ def dense(low: Lowering, op: Operator) -> None:
     if values.ndim != 2 or values.size == 0:
         raise ModelError(f"weights of shape {values.shape}; expected (C_out, C_in)")
     units, c_in = values.shape
+    if units > _MAX_UNITS:
+        raise UnsupportedError(f"{units} units; expected at most {_MAX_UNITS}")
     shape = low.file_shape(op.inputs[0])
     rows, rest = divmod(math.prod(shape), c_in)
     if rest or (op.options.get("KeepNumDims") and shape[-1] != c_in):

@@ -14,8 +14,6 @@ def quantize(low: Lowering, op: Operator) -> None:
     source, target = op.inputs[0], op.outputs[0]
     at_input = source == low.file.inputs[0]
     if at_input and low.tensor(source).dtype == "float32":
-        if low.is_legacy(target):
-            low.quant(target)
         low.quantize_input(target)
         return
     if low.quant(source) == low.quant(target) and low.is_legacy(source) != low.is_legacy(target):
@@ -35,5 +33,7 @@ def quantize(low: Lowering, op: Operator) -> None:
 def dequantize(low: Lowering, op: Operator) -> None:
     """DEQUANTIZE, to an output of the graph."""
     if op.outputs[0] not in low.file.outputs:
+        if not any(op.outputs[0] in other.inputs for other in low.file.operators):
+            return  # nothing reads it
         raise UnsupportedError("its float output goes on inside the model")
     low.dequantize(op.inputs[0], op.outputs[0])

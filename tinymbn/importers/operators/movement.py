@@ -15,6 +15,7 @@ from tinymbn.importers.tflite_file import Operator
 from tinymbn.layers import MAX_RANK, Concat, Lookup, Pad, Reshape, ResizeNearest, Transpose
 
 _MAX_SIZE = 1 << 16  # of a resized map's side
+_MAX_COPIES = 64
 
 
 def pad(low: Lowering, op: Operator) -> None:
@@ -67,6 +68,8 @@ def tile(low: Lowering, op: Operator) -> None:
     repeated = [axis for axis, count in enumerate(multiples) if count != 1]
     if len(multiples) != len(shape) or min(multiples, default=0) < 1:
         raise ModelError(f"multiples {multiples} of input {shape}")
+    if max(multiples) > _MAX_COPIES:
+        raise UnsupportedError(f"{max(multiples)} copies; expected at most {_MAX_COPIES}")
     if len(repeated) > 1 or (repeated and repeated[0] < batches(shape)):
         raise UnsupportedError(f"multiples {multiples}; one axis after the batch is")
     axis = repeated[0] if repeated else batches(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tinymbn import fixedpoint
-from tinymbn.errors import UnsupportedError
+from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.lowering import Lowering
 from tinymbn.importers.operators.operands import activation, axis_of, batches, map_shape, option, window
 from tinymbn.importers.tflite_file import Operator
@@ -39,6 +39,8 @@ def reduce_max(low: Lowering, op: Operator) -> None:
     """GlobalMaxPooling: one window as large as the map."""
     height, width, channels = map_shape(low, op.inputs[0])
     axes = {axis_of(axis, 4) for axis in low.integers(op.inputs[1], "axes")}
+    if low.quant(op.inputs[0]) != low.quant(op.outputs[0]):
+        raise ModelError("input and output differ in scale or zero point")
     if axes != {1, 2}:
         raise UnsupportedError(f"over axes {sorted(axes)}; height and width alone are")
     x = low.input(op.inputs[0])
