@@ -13,6 +13,8 @@ from PIL import Image
 from tests.litert import LiteRT, in_type_of, with_biases_of_dimension_0
 from tests.shared import SHARED, needs_shared
 from tinymbn import Graph, Interpreter, import_tflite
+from tinymbn.image import load_input
+from tinymbn.labels import top
 
 pytestmark = needs_shared
 
@@ -93,3 +95,18 @@ def test_every_tensor_equals_the_reference(model: str, what: str) -> None:
                 wrong[name] = f"{different} of {made[name].size} bytes"
     assert not wrong
     assert compared == TENSORS[model]
+
+
+@pytest.mark.parametrize("picture", ["cat.bmp", "parrot.jpg", "grace_hopper.bmp"])
+@pytest.mark.parametrize("model", ["mobilenet_v1_0.25_128_quant", "tf2_mobilenet_v2_1.0_224_ptq"])
+def test_the_five_best_classes_are_the_references(model: str, picture: str) -> None:
+    """The whole way of ``tinymbn run``: the picture that it prepares, given to both."""
+    reference, interpreter = both(model)
+    x = load_input(SHARED / "images" / picture, interpreter.graph)
+    expected = reference.run(x[None])[reference.outputs[0]].ravel()
+    output = interpreter.graph.output_tensors[0]
+    found = top(interpreter.run(x), output, interpreter.graph.labels, 5)
+    best = np.argsort(-expected.astype(int), kind="stable")[:5]
+    assert [score.index for score in found] == best.tolist()
+    assert [score.raw for score in found] == expected[best].tolist()
+    assert all(score.label for score in found)
