@@ -7,25 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.errors import ModelError
 from tinymbn.fixedpoint import SOFTMAX_MAX_DEPTH
 from tinymbn.layers.base import Activation, Layer, Shape
+from tinymbn.layers.shapes import BinaryShape
 
 
 @dataclass(frozen=True)
-class _Binary(Layer):
-    """A layer of two operands, NumPy broadcasting."""
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        a, b = inputs
-        try:
-            return tuple(np.broadcast_shapes(a, b))
-        except ValueError:
-            raise ModelError(f'layer "{self.name}": {self.kind}: shapes {a} and {b} do not broadcast') from None
-
-
-@dataclass(frozen=True)
-class Add(_Binary):
+class Add(BinaryShape):
     """Sum of two tensors, NumPy broadcasting; multipliers are Q31."""
 
     kind = "add"
@@ -48,7 +36,7 @@ class Add(_Binary):
 
 
 @dataclass(frozen=True)
-class Mul(_Binary):
+class Mul(BinaryShape):
     """Product of two tensors, NumPy broadcasting; the multiplier is Q31."""
 
     kind = "mul"

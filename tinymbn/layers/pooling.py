@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinymbn.layers.base import MAX_RANK, Activation, Layer, Shape
+from tinymbn.layers.base import Activation, Shape
+from tinymbn.layers.shapes import MeanShape
 from tinymbn.layers.windowed import Windowed
 
 
@@ -50,28 +51,12 @@ class MaxPool(Windowed):
 
 
 @dataclass(frozen=True)
-class Mean(Layer):
+class Mean(MeanShape):
     """Mean over axes; the division by the count is part of ``multiplier`` (Q31) and ``shift``."""
 
-    kind = "mean"
-
-    axes: tuple[int, ...]
-    keep_dims: bool
     multiplier: int
     shift: int
 
     def __post_init__(self) -> None:
-        self._require_inputs(1)
-        self._require_whole_numbers(self.axes, 0, MAX_RANK - 1, "axis")
-        self._require(
-            len(self.axes) > 0 and list(self.axes) == sorted(set(self.axes)),
-            f"axes {self.axes} are not ascending",
-        )
-        self._require(isinstance(self.keep_dims, bool), "keep_dims is neither true nor false")
+        self._check_axes()
         self._require_multiplier(self.multiplier, self.shift)
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        self._require(self.axes[-1] < len(inputs[0]), f"axes {self.axes} do not fit input {inputs[0]}")
-        if self.keep_dims:
-            return tuple(1 if axis in self.axes else size for axis, size in enumerate(inputs[0]))
-        return tuple(size for axis, size in enumerate(inputs[0]) if axis not in self.axes) or (1,)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.layers.base import Activation, Layer, frozen_array
+from tinymbn.layers.base import Activation, Shape, frozen_array
+from tinymbn.layers.shapes import WeightedShape
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +31,8 @@ class Weights:
 
 
 @dataclass(frozen=True, eq=False)
-class Weighted(Layer):
-    """A layer with weights; subclasses say the rank of the values and which axis is C_out."""
-
-    _rank: ClassVar[int]
-    _channel_axis: ClassVar[int]
+class Weighted(WeightedShape):
+    """An int8 layer with weights."""
 
     weights: Weights
     activation: Activation
@@ -44,9 +41,9 @@ class Weighted(Layer):
         self._require_inputs(1)
         self._require_activation(self.activation)
         w = self.weights
-        channels = w.values.shape[self._channel_axis] if w.values.ndim == self._rank else -1
+        channels = w.values.shape[self.channel_axis] if w.values.ndim == self.rank else -1
         for field, dtype, rank in (
-            ("values", np.int8, self._rank),
+            ("values", np.int8, self.rank),
             ("bias", np.int32, 1),
             ("multiplier", np.int32, 1),
             ("shift", np.int8, 1),
@@ -67,10 +64,5 @@ class Weighted(Layer):
         self._require_whole_numbers([w.zero_point], -128, 127, "weight zero point")
 
     @property
-    def channels(self) -> int:
-        """Output channels."""
-        return int(self.weights.bias.size)
-
-    @property
-    def parameters(self) -> int:
-        return int(self.weights.values.size + self.weights.bias.size)
+    def weights_shape(self) -> Shape:
+        return self.weights.values.shape

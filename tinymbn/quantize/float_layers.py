@@ -5,16 +5,14 @@ Weights lie as in the int8 layers, so that quantising changes values and never t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.errors import ModelError
-from tinymbn.layers import MAX_RANK, AveragePool, Layer, MaxPool, Reshape, Shape
-from tinymbn.layers.windowed import Windowed
+from tinymbn.layers import AveragePool, Layer, MaxPool, Reshape, Shape
+from tinymbn.layers.shapes import BinaryShape, Conv2DShape, DenseShape, DepthwiseShape, MeanShape, WeightedShape
 
 FloatActivation = Literal["none", "relu", "relu6"]
 
@@ -24,8 +22,8 @@ def _require_one_of(layer: Layer, activation: str, *known: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _FloatWeighted(Layer):
-    """A layer with weights; subclasses say the rank of the weights and which axis is C_out.
+class _FloatWeighted(WeightedShape):
+    """A layer with weights.
 
     Attributes:
         weights: float32, finite; the order is the subclass's.
@@ -33,16 +31,13 @@ class _FloatWeighted(Layer):
         activation: applied to the sum.
     """
 
-    _rank: ClassVar[int]
-    channel_axis: ClassVar[int]
-
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     activation: FloatActivation = field(default="none", kw_only=True)
 
     def _check_weights(self) -> None:
         self._require_inputs(1)
-        self._freeze("weights", np.float32, self._rank)
+        self._freeze("weights", np.float32, self.rank)
         self._freeze("bias", np.float32, 1)
         self._require(
             self.bias.size == self.weights.shape[self.channel_axis],
@@ -53,81 +48,38 @@ class _FloatWeighted(Layer):
         _require_one_of(self, self.activation, "none", "relu", "relu6")
 
     @property
-    def channels(self) -> int:
-        """Output channels."""
-        return int(self.bias.size)
+    def weights_shape(self) -> Shape:
+        return self.weights.shape
 
     def along_channels(self, values: NDArray[Any]) -> NDArray[Any]:
         """One value a channel, (C_out,), shaped so that it broadcasts with the weights."""
-        return values.reshape([-1 if axis == self.channel_axis else 1 for axis in range(self._rank)])
-
-    @property
-    def parameters(self) -> int:
-        return int(self.weights.size + self.bias.size)
+        return values.reshape([-1 if axis == self.channel_axis else 1 for axis in range(self.rank)])
 
 
 @dataclass(frozen=True, eq=False)
-class FloatConv2D(Windowed, _FloatWeighted):
+class FloatConv2D(Conv2DShape, _FloatWeighted):
     """Convolution; weights ``(C_out, K_h, K_w, C_in)``."""
 
-    kind = "conv2d"
-    _rank, channel_axis = 4, 0
-
     def __post_init__(self) -> None:
         self._check_weights()
-        self._check_window()
-        shape = self.weights.shape
-        self._require(shape[1:3] == self.window.kernel, f"weights {shape} do not fit kernel {self.window.kernel}")
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        size, shape = self._map_size(inputs[0]), self.weights.shape
-        self._require(inputs[0][2] == shape[3], f"weights {shape} do not fit input {inputs[0]}")
-        return (*size, self.channels)
-
-    def macs(self, output: Shape) -> int:
-        return output[0] * output[1] * int(self.weights.size)
+        self._check_kernel()
 
 
 @dataclass(frozen=True, eq=False)
-class FloatDepthwise(Windowed, _FloatWeighted):
+class FloatDepthwise(DepthwiseShape, _FloatWeighted):
     """Depthwise convolution; weights ``(K_h, K_w, C_out)``; output c reads input ``c // multiplier``."""
 
-    kind = "depthwise"
-    _rank, channel_axis = 3, 2
-
     def __post_init__(self) -> None:
         self._check_weights()
-        self._check_window()
-        shape = self.weights.shape
-        self._require(shape[:2] == self.window.kernel, f"weights {shape} do not fit kernel {self.window.kernel}")
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        size = self._map_size(inputs[0])
-        fit = self.channels % inputs[0][2] == 0
-        self._require(fit, f"weights {self.weights.shape} do not fit input {inputs[0]}")
-        return (*size, self.channels)
-
-    def macs(self, output: Shape) -> int:
-        return output[0] * output[1] * int(self.weights.size)
+        self._check_kernel()
 
 
 @dataclass(frozen=True, eq=False)
-class FloatDense(_FloatWeighted):
+class FloatDense(DenseShape, _FloatWeighted):
     """Fully connected over the last axis; weights ``(C_out, C_in)``."""
-
-    kind = "dense"
-    _rank, channel_axis = 2, 0
 
     def __post_init__(self) -> None:
         self._check_weights()
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        fit = inputs[0][-1] == self.weights.shape[1]
-        self._require(fit, f"weights {self.weights.shape} do not fit input {inputs[0]}")
-        return (*inputs[0][:-1], self.channels)
-
-    def macs(self, output: Shape) -> int:
-        return math.prod(output) * int(self.weights.shape[1])
 
 
 FloatWeighted = FloatConv2D | FloatDepthwise | FloatDense
@@ -197,7 +149,7 @@ class Relu(Layer):
 
 
 @dataclass(frozen=True)
-class FloatAdd(Layer):
+class FloatAdd(BinaryShape):
     """Sum of two tensors, NumPy broadcasting."""
 
     kind = "add"
@@ -208,33 +160,16 @@ class FloatAdd(Layer):
         self._require_inputs(2)
         _require_one_of(self, self.activation, "none", "relu", "relu6")
 
-    def output_shape(self, *inputs: Shape) -> Shape:
-        try:
-            return tuple(np.broadcast_shapes(*inputs))
-        except ValueError:
-            raise ModelError(f'layer "{self.name}": add: shapes {inputs} do not broadcast') from None
-
 
 @dataclass(frozen=True)
-class FloatMean(Layer):
+class FloatMean(MeanShape):
     """Mean over axes, counted without the batch; ``(0, 1)`` of a map is its global average."""
-
-    kind = "mean"
 
     axes: tuple[int, ...] = (0, 1)
     keep_dims: bool = False
 
     def __post_init__(self) -> None:
-        self._require_inputs(1)
-        self._require_whole_numbers(self.axes, 0, MAX_RANK - 1, "axis")
-        ascending = len(self.axes) > 0 and list(self.axes) == sorted(set(self.axes))
-        self._require(ascending, f"axes {self.axes} are not ascending")
-
-    def output_shape(self, *inputs: Shape) -> Shape:
-        self._require(self.axes[-1] < len(inputs[0]), f"axes {self.axes} do not fit input {inputs[0]}")
-        if self.keep_dims:
-            return tuple(1 if axis in self.axes else size for axis, size in enumerate(inputs[0]))
-        return tuple(size for axis, size in enumerate(inputs[0]) if axis not in self.axes) or (1,)
+        self._check_axes()
 
 
 @dataclass(frozen=True)
