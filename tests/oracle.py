@@ -148,9 +148,10 @@ def dense(
     """Weights (C_out, C_in), over the last axis; ``rescale(c, accumulator)`` is of output channel c."""
     inputs, values = x.astype(np.int64) - input_zero, weights.astype(np.int64) - weight_zero
     out = np.empty((*x.shape[:-1], weights.shape[0]), np.int8)
-    for *row, c in np.ndindex(out.shape):
-        accumulator = wrap(int(inputs[tuple(row)] @ values[c]) + int(bias[c]))
-        out[(*row, c)] = clamp(rescale(c, accumulator) + output_zero, limits)
+    for index in np.ndindex(out.shape):
+        row, c = index[:-1], index[-1]
+        accumulator = wrap(int(inputs[row] @ values[c]) + int(bias[c]))
+        out[index] = clamp(rescale(c, accumulator) + output_zero, limits)
     return out
 
 

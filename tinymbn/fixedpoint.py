@@ -169,7 +169,7 @@ def dense_scaling(scales: list[float], largest: NDArray[np.int64]) -> DenseScali
     if len(unproven) > _MAX_SEARCHES:
         raise ValueError(f"{len(unproven)} channels whose factors round at ties; expected at most {_MAX_SEARCHES}")
     for channel in unproven.tolist():
-        found = _search_multiplier(*natural[channel], steps[channel], int(limits[channel]))
+        found = _search_multiplier(int(multiplier[channel]), int(shift[channel]), steps[channel], int(limits[channel]))
         if found is None:
             if limits.max() >= INT32_MAX:
                 raise ValueError(f"no multiplier of 31 bits rounds as the factor {scales[channel]} does")

@@ -112,7 +112,7 @@ def to_input(picture: Image.Image, graph: Graph) -> Array:
         )
     height, width, channels = expected.shape
     resized = _resized(picture.convert(_MODES[channels]), (width, height), graph.preprocessing.resize)
-    pixels = np.asarray(resized).reshape(expected.shape)
+    pixels: Array = np.asarray(resized).reshape(expected.shape)
     if channels == 3 and graph.preprocessing.channel_order == "bgr":
         pixels = pixels[:, :, ::-1]
     x: Array = pixel_table(graph)[np.arange(channels), pixels]

@@ -46,6 +46,8 @@ _MAX_HEADER_BYTES = 4_000_000  # names of tensors are long
 _MAX_HEADER_VALUES = 60_000  # a thousand layers; each value takes up to 100 bytes once it is parsed
 _MAX_DIRECTORY_BYTES = 1 << 21
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in get_args(layers.AnyLayer)}
+# What NDArray[...] is made of: an alias of ndarray, from NumPy 2.5 on a type alias of its own.
+_ARRAY_HINTS = (np.ndarray, get_origin(NDArray[np.int8]))
 _ARRAY_TYPES: Mapping[str, np.dtype[Any]] = {"|i1": np.dtype("int8"), "<i4": np.dtype("<i4"), "|u1": np.dtype("uint8")}
 # As NumPy writes it: magic, version 1.0, length, a dictionary, spaces, a line feed.
 _NPY_HEADER = re.compile(
@@ -290,7 +292,7 @@ def _decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) ->
         return ModelError(f"header: {where} is {str(raw)[:40]}; expected {expected}")
 
     origin, args = get_origin(hint), get_args(hint)
-    if origin is np.ndarray:
+    if origin in _ARRAY_HINTS:
         name = raw.get("array") if isinstance(raw, dict) else None
         if not isinstance(name, str) or name not in arrays:
             raise refuse("the name of an array that nothing else uses")

@@ -94,12 +94,11 @@ def _compute(layer: AnyFloatLayer, *inputs: Array) -> Array:
         case FloatAdd():
             return _activate(_add(*inputs), layer.activation)
         case FloatMean():
-            mean: Array = x.mean(axis=tuple(axis + 1 for axis in layer.axes), keepdims=layer.keep_dims)
-            return mean if mean.ndim > 1 else mean[:, None]
+            mean: Array = x.mean(axis=tuple(axis + 1 for axis in layer.axes), keepdims=True)
+            return mean.reshape(len(x), *layer.output_shape(x.shape[1:]))
         case FloatSoftmax():
             exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
-            softmax: Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
-            return softmax
+            return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), np.float32)
         case AveragePool():
             total = _sum(tap for _, _, tap in _taps(x, layer.window, 0))
             count = _sum(tap for _, _, tap in _taps(np.ones_like(x[:1]), layer.window, 0))

@@ -23,7 +23,7 @@ def convolution(low: Lowering, op: Operator) -> None:
     if op.inputs[0] in low.space_to_batch:
         low.batched_convolution[op.outputs[0]] = op  # BATCH_TO_SPACE_ND completes it
         return
-    kernel = _filter(low, op).shape[1:3]
+    kernel = _kernel(low, op)
     height, width, _ = map_shape(low, op.inputs[0])
     _emit(low, op, op.inputs[0], op.outputs[0], window(op, (height, width), kernel))
 
@@ -50,7 +50,7 @@ def batch_to_space(low: Lowering, op: Operator) -> None:
     pads, crops = low.integers(outer.inputs[2], "paddings"), low.integers(op.inputs[2], "crops")
     if len(block) != 2 or len(pads) != 4 or len(crops) != 4 or low.integers(op.inputs[1], "block") != block:
         raise UnsupportedError(f"block {block}, paddings {pads}, crops {crops}")
-    kernel = _filter(low, inner).shape[1:3]
+    kernel = _kernel(low, inner)
     height, width, _ = map_shape(low, outer.inputs[0])
     plain = window(inner, (height, width), kernel)
     padding = Padding(pads[0] - crops[0], pads[1] - crops[1], pads[2] - crops[2], pads[3] - crops[3])
@@ -64,7 +64,7 @@ def batch_to_space(low: Lowering, op: Operator) -> None:
         inner,
         outer.inputs[0],
         op.outputs[0],
-        Window((kernel[0], kernel[1]), (1, 1), (block[0], block[1]), padding),
+        Window(kernel, (1, 1), (block[0], block[1]), padding),
     )
 
 
@@ -73,6 +73,12 @@ def _filter(low: Lowering, op: Operator) -> NDArray[Any]:
     if values.ndim != 4 or values.size == 0:
         raise ModelError(f"weights of shape {values.shape}; expected four axes")
     return values
+
+
+def _kernel(low: Lowering, op: Operator) -> tuple[int, int]:
+    """(K_h, K_w), which either order of axes has in the middle."""
+    _, kernel_h, kernel_w, _ = _filter(low, op).shape
+    return int(kernel_h), int(kernel_w)
 
 
 def _emit(low: Lowering, op: Operator, source: int, target: int, geometry: Window) -> None:
