@@ -111,7 +111,7 @@ def _lower_operator(low: Lowering, op: Operator) -> None:
         low.set_folded(op.outputs[0], folded)
         return
     if op.code not in OPERATORS:
-        raise UnsupportedError("not on a shape")
+        raise UnsupportedError("")  # it runs on shapes alone
     OPERATORS[op.code](low, op)
 
 
