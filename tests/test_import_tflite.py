@@ -268,6 +268,13 @@ def test_labels_behind_the_flatbuffer_are_read() -> None:
     assert from_bytes(_relu() + archive.getvalue(), "model.tflite").labels == ("cat", "dög")
 
 
+def test_a_class_without_a_name_does_not_move_the_others() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        members.writestr("labels.txt", "cat\n\nowl\n")
+    assert from_bytes(_relu() + archive.getvalue(), "model.tflite").labels == ("cat", "", "owl")
+
+
 def test_damaged_labels_are_no_reason_to_refuse_a_model() -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as members:

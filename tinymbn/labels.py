@@ -37,14 +37,23 @@ class Score:
 
 
 def load_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a text file, one a line, the first for class 0.
-
-    UTF-8, with or without a byte order mark, any line ends. Blank lines at the end do not count.
+    """The labels of a text file, as ``parse_labels``.
 
     Raises:
         ModelError: there is no such file, it is over 1 MiB, no text, or has no labels.
     """
-    data = read_file(path, ModelError, MAX_FILE_BYTES, "a text file with one label a line")
+    return parse_labels(read_file(path, ModelError, MAX_FILE_BYTES, "a text file with one label a line"), str(path))
+
+
+def parse_labels(data: bytes, path: str) -> tuple[str, ...]:
+    """The labels in a text file's bytes, one a line, the first for class 0.
+
+    UTF-8, with or without a byte order mark, any line ends. A blank line is a class without a name; those at the
+    end do not count. ``path`` is for the error's text.
+
+    Raises:
+        ModelError: it is no text, or has no labels.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

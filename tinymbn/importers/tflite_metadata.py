@@ -18,9 +18,9 @@ from flatbuffers.table import Table
 from tinymbn.archive import RECORD_BYTES, directory_bytes
 from tinymbn.errors import ModelError
 from tinymbn.graph import Graph
+from tinymbn.labels import MAX_FILE_BYTES, parse_labels
 from tinymbn.preprocessing import Preprocessing
 
-_MAX_LABEL_BYTES = 1 << 20
 _MAX_DIRECTORY_BYTES = 1 << 14
 _NORMALIZATION_OPTIONS = 1  # metadata_schema.fbs, union ProcessUnitOptions
 
@@ -33,10 +33,9 @@ def read_labels(data: bytes) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for info in archive.infolist():
-                if info.filename.endswith(".txt") and info.file_size <= _MAX_LABEL_BYTES:
+                if info.filename.endswith(".txt") and info.file_size <= MAX_FILE_BYTES:
                     with archive.open(info) as member:
-                        text = member.read(_MAX_LABEL_BYTES).decode("utf-8-sig")
-                    return tuple(line.strip() for line in text.splitlines() if line.strip())
+                        return parse_labels(member.read(MAX_FILE_BYTES), info.filename)
     except Exception:  # noqa: S110 - zipfile fails in a dozen ways; labels are not worth a refusal
         pass
     return ()
