@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from tinymbn import __version__
-from tinymbn.errors import OutputError, TinymbnError
+from tinymbn.errors import ImageError, OutputError, TinymbnError
 from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 
 if TYPE_CHECKING:
     from tinymbn.graph import Graph
     from tinymbn.preprocessing import Preprocessing
 
-EXIT_INVALID = 3  # of a picture that could not be read, when the others have been done
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -180,7 +179,7 @@ def run(
     out.finish()
     if output is not None and done:
         inference.save_outputs(output, graph, done)
-    return EXIT_INVALID if failed else 0
+    return ImageError.exit_code if failed else 0
 
 
 @cli.command("import")

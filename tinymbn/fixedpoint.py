@@ -10,12 +10,11 @@ compiles, so that one text serves the interpreter, the tests and the reader. ``d
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-INT32_MIN = -(2**31)
 INT32_MAX = 2**31 - 1
 
 # Left shift of both operands of ADD before they are scaled, so that 20 fractional bits survive.
@@ -36,6 +35,14 @@ def round_half_away(x: float) -> int:
     whole = math.floor(abs(x))
     nearest = whole + (1 if abs(x) - whole >= 0.5 else 0)
     return nearest if x >= 0 else -nearest
+
+
+def round_array_half_away(x: NDArray[Any]) -> NDArray[Any]:
+    """As ``round_half_away``, for an array of floats of any shape; the type stays."""
+    magnitude = np.abs(x)
+    whole = np.floor(magnitude)
+    rounded: NDArray[Any] = np.copysign(whole + (magnitude - whole >= 0.5), x)
+    return rounded
 
 
 def multiplier_and_shift(scale: float) -> tuple[int, int]:

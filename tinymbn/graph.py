@@ -137,8 +137,9 @@ class Graph:
     source: Source = Source()
 
     def __post_init__(self) -> None:
-        for name in ("tensors", "constants"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        constants = {name: frozen_array(values) for name, values in self.constants.items()}
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        object.__setattr__(self, "constants", MappingProxyType(constants))
         self._check_names()
         self._check_constants()
         self._check_layers()
@@ -198,8 +199,6 @@ class Graph:
                 f'constant "{name}" is {values.dtype} {values.shape}; expected {tensor.dtype} {tensor.shape}',
             )
             self._check(name != self.input, f'constant "{name}" is the input')
-        frozen = {name: frozen_array(values) for name, values in self.constants.items()}
-        object.__setattr__(self, "constants", MappingProxyType(frozen))
 
     def _check_layers(self) -> None:
         known = {self.input, *self.constants}

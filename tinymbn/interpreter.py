@@ -116,9 +116,8 @@ class Interpreter:
         values: dict[str, Array] = dict(self.graph.constants)
         for _ in self._steps(x, values):
             pass
-        made_here = {layer.output for layer in self.graph.layers}
-        # What no layer has made, the input or a constant, is not given away.
-        return tuple(values[name] if name in made_here else values[name].copy() for name in self.graph.outputs)
+        # Copies, since an output may be the input itself, or a constant.
+        return tuple(values[name].copy() for name in self.graph.outputs)
 
     def _steps(self, x: Array, values: dict[str, Array]) -> Iterator[tuple[AnyLayer, Array]]:
         """Run into ``values``, which keeps a tensor until nothing reads it any more."""

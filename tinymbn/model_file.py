@@ -16,7 +16,7 @@ import types
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,16 @@ from tinymbn.preprocessing import Preprocessing
 
 FORMAT = "tinymbn-model"
 VERSION = 1
-ROUNDING = "double"  # both roundings of ``fixedpoint.requantize``; the only one there is
+ROUNDING = "double"  # ``fixedpoint.requantize`` rounds twice; ``requantize_once``, of dense layers, once
 
 _HEADER = "header"
-_FIELDS = {"format", "version", "rounding", "name", "source", "preprocessing"} | {
+_FIELDS = {
+    "format",
+    "version",
+    "rounding",
+    "name",
+    "source",
+    "preprocessing",
     "input",
     "outputs",
     "tensors",
@@ -55,8 +61,6 @@ _NPY_HEADER = re.compile(
     rb"'shape': \((?P<shape>[0-9, ]{0,60})\), \} *\n",
     re.DOTALL,
 )
-
-Kind = TypeVar("Kind")
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -136,11 +140,10 @@ def read_npz(path: str | os.PathLike[str]) -> Graph:
         ModelError: the file is missing, damaged, foreign, of a future format, or says something impossible.
     """
     path = Path(path)
+    data = read_file(path, ModelError, _MAX_FILE_BYTES)
     try:
-        return _to_graph(_read_arrays(read_file(path, ModelError, _MAX_FILE_BYTES)))
+        return _to_graph(_read_arrays(data))
     except ModelError as error:
-        if str(error).startswith(f"{path}: "):
-            raise
         raise ModelError(f"{path}: {error}") from error
 
 

@@ -117,10 +117,11 @@ class Lowering:
 
     def quantize_input(self, output: int) -> None:
         """Let a file's QUANTIZE of the graph's input make its int8 tensor."""
-        source = self.tensor(self.file.inputs[0])
-        self._emit_quantize(source.name, self.output(output, self.file_shape(self.file.inputs[0])))
-        if source.dtype == "uint8":
-            self._int8[self.file.inputs[0]] = self.tensor(output).name
+        index = self.file.inputs[0]
+        name = self.output(output, self.file_shape(index))
+        self._emit_quantize(self.tensor(index).name, name)
+        if self.is_legacy(index):
+            self._int8[index] = name
 
     def input(self, index: int) -> Tensor:
         """The int8 tensor that stands for a file tensor.

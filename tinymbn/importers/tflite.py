@@ -17,6 +17,7 @@ from tinymbn.importers.operators import LEAST_INPUTS, OPERATORS
 from tinymbn.importers.tflite_file import Operator, TfliteFile, parse
 from tinymbn.importers.tflite_metadata import read_labels, read_preprocessing
 from tinymbn.importers.tflite_shapes import SHAPE_OPERATORS, fold
+from tinymbn.terminal import shorten
 
 _MAX_FILE_BYTES = 1 << 28
 
@@ -123,7 +124,7 @@ def _listing(file: TfliteFile, problems: list[tuple[str, str]]) -> str:
         return f"a float model of {len(file.operators)} operators; tinymbn runs int8: quantise it first"
     names = defaultdict(list)
     for what, name in problems:
-        names[what].append(name if len(name) <= 60 else f"{name[:28]}...{name[-29:]}")
+        names[what].append(shorten(name, 60))
     listed = "; ".join(f"{what} ({', '.join(layers)})" for what, layers in names.items())
     supported = ", ".join(sorted(OPERATORS))
     count = len(problems)

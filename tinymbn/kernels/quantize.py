@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tinymbn.fixedpoint import round_array_half_away
+
 
 def quantize(x: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
     """The int8 of real values: ``x / scale`` rounded, ties away from zero, plus the zero point, clamped.
@@ -15,11 +17,10 @@ def quantize(x: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[n
     The division is in float32: in float64, or times 1 / scale, ties come out differently.
     """
     with np.errstate(over="ignore"):
-        quotient = np.abs(x / np.float32(scale))
+        quotient = x / np.float32(scale)
     # Beyond 512 steps everything is clamped; cut it off there, before infinity or an overflow.
-    quotient = np.minimum(quotient, np.float32(512))
-    whole = np.floor(quotient)
-    rounded = np.copysign(whole + (quotient - whole >= 0.5), x).astype(np.int32)
+    quotient = np.clip(quotient, np.float32(-512), np.float32(512))
+    rounded = round_array_half_away(quotient).astype(np.int32)
     clamped: NDArray[np.int32] = np.clip(rounded + zero_point, -128, 127)
     return clamped.astype(np.int8)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -107,6 +108,13 @@ class DenseShape(WeightedShape):
         return math.prod(output) * self.weights_shape[1]
 
 
+def reduced_shape(shape: Shape, axes: Collection[int], *, keep_dims: bool) -> Shape:
+    """The shape with the axes taken out, or of size 1; ``()`` where none is left."""
+    if keep_dims:
+        return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    return tuple(size for axis, size in enumerate(shape) if axis not in axes)
+
+
 @dataclass(frozen=True)
 class MeanShape(Layer):
     """Over axes, counted without the batch; ``(0, 1)`` of a map is its global average."""
@@ -125,9 +133,7 @@ class MeanShape(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         self._require(self.axes[-1] < len(inputs[0]), f"axes {self.axes} do not fit input {inputs[0]}")
-        if self.keep_dims:
-            return tuple(1 if axis in self.axes else size for axis, size in enumerate(inputs[0]))
-        return tuple(size for axis, size in enumerate(inputs[0]) if axis not in self.axes) or (1,)
+        return reduced_shape(inputs[0], self.axes, keep_dims=self.keep_dims) or (1,)
 
 
 @dataclass(frozen=True)

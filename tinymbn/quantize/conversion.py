@@ -201,10 +201,5 @@ def _integers(
     steps = layer.weights / layer.along_channels(units)
     bias = layer.bias / (source.scale * units)
     factors = fixedpoint.convolution_scales(source.scale, scales, made.scale, single_precision=False)
-    values = np.clip(_round_half_away(steps), -127, 127).astype(np.int8)
-    return values, _round_half_away(bias).astype(np.int32), factors
-
-
-def _round_half_away(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    rounded: NDArray[np.float64] = np.trunc(x + np.copysign(0.5, x))
-    return rounded
+    values = np.clip(fixedpoint.round_array_half_away(steps), -127, 127).astype(np.int8)
+    return values, fixedpoint.round_array_half_away(bias).astype(np.int32), factors

@@ -55,8 +55,6 @@ def concat(low: Lowering, op: Operator) -> None:
         x = low.input_as(index, shape if axis == 0 else without_batch(shape))
         names.append(_rescaled(low, x.name, index, op.outputs[0]))
     made = tuple(file_shape[leading:])
-    if len(made) > MAX_RANK:
-        raise UnsupportedError(f"concatenation of rank {len(made)} along the batch")
     written, final = low.output_from(op.outputs[0], file_shape, made)
     low.layers.append(Concat(name=written, inputs=tuple(names), output=written, axis=axis - leading))
     low.finish(written, final)
@@ -170,8 +168,6 @@ def nearest_indices(
         scale = np.float32(input_size) / np.float32(output_size)
     offset = np.float32(0.5) if half_pixel_centers else np.float32(0)
     positions = (np.arange(output_size, dtype=np.float32) + offset) * scale
-    whole = np.floor(positions)
-    if align_corners:
-        whole = whole + (positions - whole >= 0.5)
+    whole = fixedpoint.round_array_half_away(positions) if align_corners else np.floor(positions)
     indices: NDArray[np.int64] = np.clip(whole.astype(np.int64), 0, input_size - 1)
     return indices.astype(np.int32)

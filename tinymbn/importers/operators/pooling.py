@@ -10,6 +10,7 @@ from tinymbn.importers.lowering import Lowering
 from tinymbn.importers.operators.operands import activation, axis_of, batches, map_shape, option, window
 from tinymbn.importers.tflite_file import Operator
 from tinymbn.layers import AveragePool, MaxPool, Mean, Requantize, Shape, Window
+from tinymbn.layers.shapes import reduced_shape
 
 
 def pool(low: Lowering, op: Operator) -> None:
@@ -55,8 +56,7 @@ def mean(low: Lowering, op: Operator) -> None:
     shape = low.file_shape(op.inputs[0])
     axes = sorted({axis_of(axis, len(shape)) for axis in low.integers(op.inputs[1], "axes")})
     keep_dims = bool(op.options.get("KeepDims", False))
-    kept = [1 if axis in axes else size for axis, size in enumerate(shape)]
-    file_shape = tuple(kept) if keep_dims else tuple(s for axis, s in enumerate(shape) if axis not in axes)
+    file_shape = reduced_shape(shape, axes, keep_dims=keep_dims)
     x = low.input(op.inputs[0])
     count = math.prod(shape[axis] for axis in axes)
     multiplier, shift = fixedpoint.mean_multiplier(x.scale, low.quant(op.outputs[0]).scale, count)
@@ -67,9 +67,7 @@ def mean(low: Lowering, op: Operator) -> None:
             raise UnsupportedError(f"axes {axes} of a tensor of shape {shape}")
         low.layers.append(Requantize(name=name, inputs=(x.name,), output=name, multiplier=multiplier, shift=shift))
         return
-    made: Shape = tuple(1 if axis in graph_axes else size for axis, size in enumerate(x.shape))
-    if not keep_dims:
-        made = tuple(size for axis, size in enumerate(x.shape) if axis not in graph_axes) or (1,)
+    made = reduced_shape(x.shape, graph_axes, keep_dims=keep_dims) or (1,)
     written, final = low.output_from(op.outputs[0], file_shape, made)
     low.layers.append(
         Mean(
