@@ -40,3 +40,45 @@ class OutputError(TinymbnError):
     """A place that cannot be written to."""
 
     exit_code = 2
+
+
+class BoardError(TinymbnError):
+    """A board that is not known, or whose ``board.toml`` says something impossible."""
+
+    exit_code = 2
+
+
+class PlanError(TinymbnError):
+    """A model that does not fit a board."""
+
+    exit_code = 4
+
+
+class ToolError(TinymbnError):
+    """A tool that is missing, such as a compiler or an emulator, or a build that failed."""
+
+    exit_code = 5
+
+
+class DeviceError(TinymbnError):
+    """No device, or several and no word which."""
+
+    exit_code = 6
+
+
+class FlashError(TinymbnError):
+    """Firmware that could not be brought onto a board."""
+
+    exit_code = 7
+
+
+class LinkError(TinymbnError):
+    """A serial line that carries no answers, or none that are whole."""
+
+    exit_code = 8
+
+
+class FirmwareError(TinymbnError):
+    """A board that answers, but runs another firmware, model or protocol than the one asked for."""
+
+    exit_code = 10

@@ -15,3 +15,5 @@ def _shipped(in_wheel: str, in_checkout: str) -> Path:
 
 
 SAMPLE_PICTURES = _shipped("samples", "examples/digits/samples")
+BOARDS = _shipped("boards", "boards")
+FIRMWARE_TEMPLATES = _shipped("firmware_templates", "firmware_templates")
