@@ -42,6 +42,12 @@ class OutputError(TinymbnError):
     exit_code = 2
 
 
+class OptionError(TinymbnError):
+    """Something asked for that does not exist or makes no sense."""
+
+    exit_code = 2
+
+
 class BoardError(TinymbnError):
     """A board that is not known, or whose ``board.toml`` says something impossible."""
 

@@ -7,6 +7,7 @@ nothing is unpickled, and the Graph checks itself when it is made.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -113,6 +114,15 @@ def to_bytes(graph: Graph) -> bytes:
             np.lib.format.write_array(content, values, version=(1, 0), allow_pickle=False)
             archive.writestr(member, content.getvalue())
     return file.getvalue()
+
+
+def fingerprint(graph: Graph) -> str:
+    """SHA-256, hexadecimal, of what a chip computes: the same for a model and its import, whatever its labels.
+
+    Names of the model and of its file do not count either; names of layers and what is done to a picture do.
+    """
+    bare = dataclasses.replace(graph, name="", labels=(), source=Source())
+    return hashlib.sha256(to_bytes(bare)).hexdigest()
 
 
 def _encode(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:

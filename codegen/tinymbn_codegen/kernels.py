@@ -1,0 +1,145 @@
+"""The kernels there are: which of them a layer takes, in what order it reads and writes, and how much stack it needs.
+
+A kernel is a template ``layers/<name>.c.j2``. The general one of a kind has the kind's name and no preconditions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinymbn.graph import Graph
+from tinymbn.layers import (
+    Add,
+    AnyLayer,
+    AveragePool,
+    Conv2D,
+    Dense,
+    Depthwise,
+    Lookup,
+    MaxPool,
+    Mul,
+    Pad,
+    Requantize,
+    ResizeNearest,
+    Shape,
+    Softmax,
+    Window,
+)
+
+from tinymbn_codegen.options import Options
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What is known of a kernel before it is compiled.
+
+    Attributes:
+        name: of the template.
+        rows: it makes one output row a call, from pointers to the input rows it needs.
+        stack_bytes: the most its frames and those of what it calls take, on any core, at any optimisation.
+        code_bytes: about what it takes of flash on a Cortex-M4 at -O2.
+    """
+
+    name: str
+    rows: bool
+    stack_bytes: int
+    code_bytes: int
+
+
+# build compares the stack with what the compiler says of each function; docs/codegen.md has the measured code sizes.
+KERNELS = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("conv2d", rows=True, stack_bytes=256, code_bytes=420),
+        Kernel("pointwise", rows=True, stack_bytes=256, code_bytes=260),
+        Kernel("depthwise", rows=True, stack_bytes=256, code_bytes=400),
+        Kernel("dense", rows=False, stack_bytes=256, code_bytes=220),
+        Kernel("dense_steps", rows=False, stack_bytes=256, code_bytes=260),
+        Kernel("average_pool", rows=True, stack_bytes=256, code_bytes=260),
+        Kernel("max_pool", rows=True, stack_bytes=256, code_bytes=220),
+        Kernel("mean", rows=False, stack_bytes=256, code_bytes=200),
+        Kernel("add", rows=False, stack_bytes=256, code_bytes=240),
+        Kernel("add_broadcast", rows=False, stack_bytes=320, code_bytes=360),
+        Kernel("mul", rows=False, stack_bytes=256, code_bytes=160),
+        Kernel("mul_broadcast", rows=False, stack_bytes=320, code_bytes=300),
+        Kernel("requantize", rows=False, stack_bytes=256, code_bytes=140),
+        Kernel("lookup", rows=False, stack_bytes=128, code_bytes=40),
+        Kernel("softmax", rows=False, stack_bytes=320, code_bytes=1200),
+        Kernel("pad", rows=False, stack_bytes=256, code_bytes=200),
+        Kernel("concat", rows=False, stack_bytes=128, code_bytes=120),
+        Kernel("reshape", rows=False, stack_bytes=128, code_bytes=40),
+        Kernel("transpose", rows=False, stack_bytes=256, code_bytes=160),
+        Kernel("resize_nearest", rows=False, stack_bytes=128, code_bytes=120),
+    )
+}
+
+
+def choose(layer: AnyLayer, graph: Graph, options: Options) -> Kernel:
+    """The fastest kernel whose preconditions this layer fulfils, or the general one where that was asked for."""
+    plain = options.kernels == "plain"
+    match layer:
+        case Conv2D() if not plain and layer.window == Window((1, 1)):
+            return KERNELS["pointwise"]
+        case Dense() if layer.steps is not None:
+            return KERNELS["dense_steps"]
+        case Add() | Mul():
+            shapes = {graph.tensors[name].shape for name in (*layer.inputs, layer.output)}
+            return KERNELS[layer.kind if len(shapes) == 1 and not plain else f"{layer.kind}_broadcast"]
+    return KERNELS[layer.kind]
+
+
+def overlap_distance(layer: AnyLayer, operand: int, shape: Shape, output: Shape) -> int | None:
+    """How far below an input the layer's output may begin, in bytes, and still overwrite only what has been read.
+
+    Args:
+        layer: whose kernels, all of them, read and write as said here.
+        operand: which of its inputs.
+        shape: of that input.
+        output: of the output.
+
+    Returns:
+        The least distance: an output at ``offset`` may share bytes with an input at ``offset + distance`` or higher.
+        None: nothing may be overwritten before the layer is done.
+    """
+    match layer:
+        case Conv2D() | Depthwise() | AveragePool() | MaxPool():
+            return _window_distance(layer.window, shape, output)
+        case Dense():
+            rows = math.prod(shape[:-1])
+            return _distance(np.arange(1, rows + 1) * output[-1], np.arange(rows) * shape[-1])
+        case Requantize() | Lookup() | Softmax():
+            return 0  # each element is read, for the last time, before it is written
+        case Add() | Mul():
+            return 0 if math.prod(shape) == math.prod(output) else None
+        case Pad():
+            before, _ = layer.pads[0]
+            rows = np.arange(output[0])
+            inner = math.prod(shape[1:])
+            read_from = np.clip(rows - before, 0, shape[0]) * inner
+            return _distance((rows + 1) * math.prod(output[1:]), np.where(rows - before < shape[0], read_from, -1))
+        case ResizeNearest():
+            still = np.minimum.accumulate(layer.rows[::-1].astype(np.int64))[::-1]
+            return _distance(np.arange(1, output[0] + 1) * math.prod(output[1:]), still * math.prod(shape[1:]))
+    return None
+
+
+def _window_distance(window: Window, shape: Shape, output: Shape) -> int:
+    """For kernels that make the output pixel by pixel, all channels of one before the next."""
+    height, width, c_in = shape
+    y, x = np.mgrid[: output[0], : output[1]]
+    top, left = y * window.stride[0] - window.padding.top, x * window.stride[1] - window.padding.left
+    row = np.clip(top, 0, height)
+    here = row * width + np.clip(left, 0, width)
+    next_row = np.clip(top + window.stride[0], 0, height) * width
+    read_from = np.minimum(here, next_row).ravel() * c_in
+    pixels = np.arange(1, output[0] * output[1] + 1)
+    return _distance(pixels * output[2], read_from)
+
+
+def _distance(write_end: np.ndarray, read_from: np.ndarray) -> int:
+    """The most that a write reaches beyond what is still to be read; -1 in ``read_from``: nothing is."""
+    needed = read_from >= 0
+    return int(np.max(write_end[needed] - read_from[needed]))

@@ -1,0 +1,70 @@
+"""What a user may ask of the generator, and its one-line form that travels with the firmware."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tinymbn.errors import OptionError
+
+PASSES = ("fold_padding", "alias_reshape", "overlap")
+"""Every pass and layout choice that can be switched off; none changes a byte of any tensor that remains."""
+
+Kernels = Literal["chosen", "plain"]
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+# Names of files and symbols beside the model's own, and C's and C++'s words that would not be caught as such.
+_RESERVED = {"board", "link", "main", "tinymbn", "startup", "memory"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask of the generator.
+
+    Attributes:
+        name: the prefix of files and symbols, a C identifier.
+        without: names of PASSES that are switched off.
+        kernels: "chosen" takes the fastest kernel whose preconditions are proved, "plain" always the general one.
+
+    Raises:
+        OptionError: a name that is no prefix, or no pass.
+    """
+
+    name: str = "model"
+    without: frozenset[str] = field(default_factory=frozenset)
+    kernels: Kernels = "chosen"
+
+    def __post_init__(self) -> None:
+        if not _IDENTIFIER.fullmatch(self.name) or "__" in self.name or self.name.endswith("_"):
+            raise OptionError(
+                f'name "{self.name}": it becomes part of C names; expected a letter, then at most 31 letters, '
+                "digits or single underscores"
+            )
+        if self.name.lower() in _RESERVED:
+            raise OptionError(f'name "{self.name}": the firmware has a part of that name; choose another')
+        for name in sorted(self.without - set(PASSES)):
+            raise OptionError(f'pass "{name}" is not known; expected {", ".join(PASSES)}')
+        if self.kernels not in ("chosen", "plain"):
+            raise OptionError(f'kernels "{self.kernels}"; expected chosen or plain')
+
+    @property
+    def text(self) -> str:
+        """One line, the same for the same options."""
+        return f"name={self.name};kernels={self.kernels};without={','.join(sorted(self.without))}"
+
+    @classmethod
+    def parse(cls, text: str) -> Options:
+        """The options that ``text`` is the one-line form of.
+
+        Raises:
+            OptionError: it is the form of none.
+        """
+        fields = dict(part.partition("=")[::2] for part in text.split(";"))
+        if set(fields) != {"name", "kernels", "without"}:
+            raise OptionError(f'options "{text}": expected name, kernels and without')
+        kernels: Kernels = "plain" if fields["kernels"] == "plain" else "chosen"
+        options = cls(fields["name"], frozenset(filter(None, fields["without"].split(","))), kernels)
+        if options.text != text:
+            raise OptionError(f'options "{text}" are not as tinymbn writes them')
+        return options

@@ -1,0 +1,230 @@
+/* From reset to main(), and from a fault to a record that survives the reset. */
+#include <string.h>
+
+#include "cortex_m.h"
+#include "drivers.h"
+
+/* Of the linker script; only the addresses mean something. */
+extern uint32_t board_stack_bottom[], board_stack_top[];
+extern uint32_t board_data_start[], board_data_end[];
+extern const uint32_t board_data_load[];
+extern uint32_t board_bss_start[], board_bss_end[];
+
+int main(void);
+
+_Noreturn void board_start(void);
+void board_reset_handler(void);
+void board_fault_handler(void);
+_Noreturn void board_fault_record(const uint32_t *frame, uint32_t exc_return);
+
+#define STACK_PAINT 0xC5C5C5C5u
+#define FAULT_MAGIC 0x7F4A7C15u
+
+/* ---- vectors ---- */
+
+typedef struct {
+    const uint32_t *stack_top;
+    void (*handlers[15])(void); /* reset, NMI, HardFault, MemManage, BusFault, UsageFault, ... */
+} vector_table;
+
+/* Interrupts stay masked for ever, so the table ends with SysTick. 128 bytes is the least VTOR takes; the linker
+ * script begins the image with it. */
+extern const vector_table board_vectors;
+__attribute__((section(".vectors"), used, aligned(128))) const vector_table board_vectors = {
+    board_stack_top,
+    {board_reset_handler, board_fault_handler, board_fault_handler, board_fault_handler, board_fault_handler,
+     board_fault_handler, board_fault_handler, board_fault_handler, board_fault_handler, board_fault_handler,
+     board_fault_handler, board_fault_handler, board_fault_handler, board_fault_handler, board_fault_handler},
+};
+
+/* ---- reset ---- */
+
+/* In assembler, because C may use the stack and, for copies, FPU registers: both are made ready first. A debugger or a
+ * boot loader that jumps here has loaded neither SP nor a stack limit. */
+__attribute__((naked, noreturn, used)) void board_reset_handler(void)
+{
+    __asm volatile(".syntax unified\n"
+                   "cpsid i\n"
+#if defined(__ARM_ARCH_8M_MAIN__) || defined(__ARM_ARCH_8_1M_MAIN__)
+                   "movs r0, #0\n"
+                   "msr msplim, r0\n"
+#endif
+                   "ldr r0, =board_stack_top\n"
+                   "msr msp, r0\n"
+#if BOARD_HAS_FPU
+                   "ldr r0, =0xE000ED88\n" /* CPACR: full access to CP10 and CP11, which MVE needs as well */
+                   "ldr r1, [r0]\n"
+                   "ldr r2, =0x00F00000\n"
+                   "orrs r1, r2\n"
+                   "str r1, [r0]\n"
+                   "dsb 0xF\n"
+                   "isb 0xF\n"
+#endif
+                   "ldr r0, =board_start\n"
+                   "bx r0\n"
+                   ".ltorg\n");
+}
+
+#if BOARD_HAS_CACHES
+/* The caches come up with undefined contents: invalidate, then enable. Armv7-M ARM B2.2.7. */
+static void caches_enable(void)
+{
+    REGISTER(SCB_ICIALLU) = 0;
+    REGISTER(SCB_CSSELR) = 0; /* the level 1 data cache */
+    CORTEX_M_DSB();
+    const uint32_t size = REGISTER(SCB_CCSIDR);
+    const uint32_t last_set = (size >> 13) & 0x7FFFu;
+    const uint32_t last_way = (size >> 3) & 0x3FFu;
+    for (uint32_t set = 0; set <= last_set; set++) {
+        for (uint32_t way = 0; way <= last_way; way++) {
+            /* 4 ways in bits 31:30, lines of 32 bytes from bit 5: Cortex-M7 TRM, DCISW. */
+            REGISTER(SCB_DCISW) = (way << 30) | (set << 5);
+        }
+    }
+    CORTEX_M_DSB();
+    REGISTER(SCB_CCR) |= SCB_CCR_IC | SCB_CCR_DC;
+    CORTEX_M_DSB();
+    CORTEX_M_ISB();
+}
+#endif
+
+/* Everything between the stack's end and where it stands now. */
+static void stack_paint(void)
+{
+    uintptr_t now;
+    __asm volatile("mov %0, sp" : "=r"(now));
+    for (volatile uint32_t *word = board_stack_bottom; (uintptr_t)word < now; word++) {
+        *word = STACK_PAINT;
+    }
+}
+
+_Noreturn void board_start(void)
+{
+    stack_paint();
+#if BOARD_HAS_VTOR
+    REGISTER(SCB_VTOR) = (uint32_t)(uintptr_t)&board_vectors;
+#endif
+#if BOARD_IS_MAINLINE
+    /* Faults of their own rather than escalated: a fault while a fault saves its frame then still gets through. */
+    REGISTER(SCB_SHCSR) |= SCB_SHCSR_MEMFAULTENA | SCB_SHCSR_BUSFAULTENA | SCB_SHCSR_USGFAULTENA;
+#endif
+#if defined(__ARM_ARCH_8M_MAIN__) || defined(__ARM_ARCH_8_1M_MAIN__)
+    __asm volatile("msr msplim, %0" ::"r"(board_stack_bottom));
+#endif
+#if BOARD_HAS_LOB
+    REGISTER(SCB_CCR) |= SCB_CCR_LOB; /* low-overhead loops: Armv8.1-M ARM, CCR.LOB */
+#endif
+    CORTEX_M_DSB();
+    CORTEX_M_ISB();
+#if BOARD_HAS_CACHES
+    caches_enable();
+#endif
+    memcpy(board_data_start, board_data_load, (size_t)((uintptr_t)board_data_end - (uintptr_t)board_data_start));
+    memset(board_bss_start, 0, (size_t)((uintptr_t)board_bss_end - (uintptr_t)board_bss_start));
+    (void)main();
+    board_reset();
+}
+
+_Noreturn void board_reset(void)
+{
+    CORTEX_M_DSB();
+    REGISTER(SCB_AIRCR) = SCB_AIRCR_KEY | SCB_AIRCR_SYSRESETREQ;
+    CORTEX_M_DSB();
+    for (;;) { /* the reset comes within some cycles */
+    }
+}
+
+/* ---- stack ---- */
+
+uint32_t board_stack_bytes(void)
+{
+    return (uint32_t)((uintptr_t)board_stack_top - (uintptr_t)board_stack_bottom);
+}
+
+uint32_t board_stack_used(void)
+{
+    const volatile uint32_t *word = board_stack_bottom;
+    while ((uintptr_t)word < (uintptr_t)board_stack_top && *word == STACK_PAINT) {
+        word++;
+    }
+    return (uint32_t)((uintptr_t)board_stack_top - (uintptr_t)word);
+}
+
+/* ---- faults ---- */
+
+/* Neither copied nor cleared at start. A whole cache line or two, so that cleaning it touches nothing else. */
+static struct {
+    uint32_t magic;
+    uint32_t checksum;
+    board_fault fault;
+} record __attribute__((section(".noinit.record"), aligned(32)));
+
+/* The stack may be what is broken, so the handler has its own. */
+#define FAULT_STACK_BYTES 256
+__attribute__((section(".noinit.stack"), aligned(8), used)) uint32_t board_fault_stack[FAULT_STACK_BYTES / 4];
+
+static uint32_t record_checksum(void)
+{
+    const uint32_t *word = (const uint32_t *)(const void *)&record.fault;
+    uint32_t sum = FAULT_MAGIC;
+    for (uint32_t i = 0; i < sizeof(record.fault) / sizeof(uint32_t); i++) {
+        sum = (sum << 5 | sum >> 27) ^ word[i];
+    }
+    return sum;
+}
+
+const board_fault *board_fault_read(void)
+{
+    return record.magic == FAULT_MAGIC && record.checksum == record_checksum() ? &record.fault : NULL;
+}
+
+void board_fault_clear(void)
+{
+    record.magic = 0;
+}
+
+/* r0: what was stacked; r1: EXC_RETURN. Then a stack that is sound, and no limit to it. */
+__attribute__((naked, noreturn, used)) void board_fault_handler(void)
+{
+    __asm volatile(".syntax unified\n"
+                   "mrs r0, msp\n"
+                   "mov r1, lr\n"
+#if defined(__ARM_ARCH_8M_MAIN__) || defined(__ARM_ARCH_8_1M_MAIN__)
+                   "movs r2, #0\n"
+                   "msr msplim, r2\n"
+#endif
+                   "ldr r2, =board_fault_stack + 256\n"
+                   "msr msp, r2\n"
+                   "ldr r2, =board_fault_record\n"
+                   "bx r2\n"
+                   ".ltorg\n");
+}
+
+_Noreturn void board_fault_record(const uint32_t *frame, uint32_t exc_return)
+{
+    const uintptr_t sp = (uintptr_t)frame;
+    /* r0-r3, r12, lr, pc, psr; not there where the stack had no room for them. */
+    const bool stacked = sp >= (uintptr_t)board_stack_bottom && sp + 32 <= (uintptr_t)board_stack_top;
+    const uint32_t before = board_fault_read() != NULL ? record.fault.count : 0;
+    record.fault.count = before + 1;
+    record.fault.pc = stacked ? frame[6] : 0;
+    record.fault.lr = stacked ? frame[5] : exc_return;
+    record.fault.psr = stacked ? frame[7] : 0;
+    record.fault.sp = (uint32_t)sp;
+#if BOARD_IS_MAINLINE
+    record.fault.cfsr = REGISTER(SCB_CFSR);
+    record.fault.hfsr = REGISTER(SCB_HFSR);
+    record.fault.mmfar = REGISTER(SCB_MMFAR);
+    record.fault.bfar = REGISTER(SCB_BFAR);
+#else
+    record.fault.cfsr = record.fault.hfsr = record.fault.mmfar = record.fault.bfar = 0;
+#endif
+    record.checksum = record_checksum();
+    record.magic = FAULT_MAGIC;
+#if BOARD_HAS_CACHES
+    for (uintptr_t line = (uintptr_t)&record; line < (uintptr_t)(&record + 1); line += 32) {
+        REGISTER(SCB_DCCMVAC) = (uint32_t)line; /* a reset drops what is still in the cache */
+    }
+#endif
+    board_reset();
+}

@@ -1,0 +1,98 @@
+/* The USART of STM32 F2 and F4: SR and DR. RM0090 chapter 30. */
+#include "drivers.h"
+#include "uart_stm32.h"
+
+#define SR (BOARD_UART_BASE + 0x00u)
+#define SR_ORE BIT(3)
+#define SR_RXNE BIT(5)
+#define SR_TC BIT(6)
+#define SR_TXE BIT(7)
+#define DR (BOARD_UART_BASE + 0x04u)
+#define BRR (BOARD_UART_BASE + 0x08u)
+#define CR1 (BOARD_UART_BASE + 0x0Cu)
+#define CR1_RE BIT(2)
+#define CR1_TE BIT(3)
+#define CR1_RXNEIE BIT(5)
+#define CR1_UE BIT(13)
+#define CR2 (BOARD_UART_BASE + 0x10u)
+#define CR3 (BOARD_UART_BASE + 0x14u)
+
+enum { WRITE_TURNS = 4000000 };
+
+static uint32_t clock_hz;
+static uint32_t overruns;
+
+static void start(uint32_t divider)
+{
+    REGISTER(CR1) = 0;
+    REGISTER(CR1) = CR1_UE;
+    REGISTER(BRR) = divider;
+    REGISTER(CR1) = CR1_UE | CR1_RXNEIE | CR1_TE | CR1_RE;
+}
+
+uint32_t uart_init(uint32_t hz, uint32_t baud)
+{
+    REGISTER(BOARD_UART_ENABLE_REGISTER) |= BIT(BOARD_UART_ENABLE_BIT);
+    (void)REGISTER(BOARD_UART_ENABLE_REGISTER); /* the clock arrives two cycles after the write */
+    clock_hz = hz;
+    const uint32_t divider = uart_divider(hz, baud);
+    REGISTER(CR1) = 0;
+    REGISTER(CR2) = 0; /* 1 stop bit */
+    REGISTER(CR3) = 0; /* no flow control */
+    start(divider != 0 ? divider : hz / baud);
+    return divider != 0 ? BOARD_OK : BOARD_FAILED_BAUD;
+}
+
+bool board_set_baud(uint32_t baud)
+{
+    const uint32_t divider = uart_divider(clock_hz, baud);
+    if (divider == 0) {
+        return false;
+    }
+    board_flush();
+    start(divider);
+    return true;
+}
+
+bool uart_is_waiting(void)
+{
+    return (REGISTER(SR) & (SR_RXNE | SR_ORE)) != 0;
+}
+
+void uart_clear_interrupt(void)
+{
+    /* The request is the level of RXNE: reading the byte ends it. */
+}
+
+int board_read(void)
+{
+    const uint32_t status = REGISTER(SR);
+    if (!(status & (SR_RXNE | SR_ORE))) {
+        return -1;
+    }
+    const uint32_t byte = REGISTER(DR) & 0xFFu; /* SR, then DR: that clears an overrun */
+    if (status & SR_ORE) {
+        overruns++;
+    }
+    return status & SR_RXNE ? (int)byte : -1;
+}
+
+void board_write(const uint8_t *data, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i++) {
+        for (uint32_t turn = 0; turn < WRITE_TURNS && !(REGISTER(SR) & SR_TXE); turn++) {
+        }
+        REGISTER(DR) = data[i];
+    }
+}
+
+void board_flush(void)
+{
+    for (uint32_t turn = 0; turn < WRITE_TURNS && !(REGISTER(SR) & SR_TC); turn++) {
+    }
+}
+
+uint32_t board_overruns(void)
+{
+    return overruns;
+}

@@ -1,0 +1,39 @@
+/* What the link knows of a model: filled in by the generated model_link.c. */
+#ifndef TINYMBN_MODEL_H
+#define TINYMBN_MODEL_H
+
+#include <stdint.h>
+
+/* Rows `row` to `row + rows - 1` of a layer's output are complete: rows * row_bytes bytes at data.
+   Rows of one layer come in tensor order; rows of several layers may alternate. */
+typedef void (*tinymbn_on_rows)(int32_t layer, int32_t row, int32_t rows, const int8_t *data, int32_t row_bytes);
+
+typedef struct {
+    const void *data;
+    uint32_t bytes;
+} tinymbn_constant;
+
+typedef struct {
+    const char *name;    /* for MLPerf Tiny's m-model-[..] */
+    const char *options; /* what the generator was asked for, one line of at most 200 characters */
+    const char *version; /* of the tinymbn that generated it */
+    const uint8_t *sha256; /* 32 bytes, of the model */
+    uint32_t input_bytes;
+    uint32_t output_bytes;
+    uint32_t arena_bytes;
+    int32_t layers;
+    int8_t *arena;
+    int8_t *(*input)(void); /* the frame's place in the arena; a run destroys what lies there */
+    void (*run)(const int8_t *input, int8_t *output);
+    void (*run_traced)(const int8_t *input, int8_t *output, tinymbn_on_rows on_rows);
+    void (*run_layer)(int32_t layer, tinymbn_on_rows on_rows); /* one layer on what lies in the arena */
+    const tinymbn_constant *constants; /* of all layers, in order */
+    const uint16_t *first_constant;    /* (layers + 1): layer i has first_constant[i] .. first_constant[i + 1] - 1 */
+    int8_t (*pixel)(uint8_t);          /* a pixel as the model's int8 */
+    int32_t output_scale_q20;          /* 1000 * output scale * 2^20 */
+    int32_t output_zero;
+} tinymbn_model;
+
+extern const tinymbn_model tinymbn_the_model;
+
+#endif
