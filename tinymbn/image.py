@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tinymbn.errors import ImageError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
-from tinymbn.kernels.quantize import dequantize, quantize, to_uint8
+from tinymbn.kernels.quantize import dequantize, from_uint8, quantize, to_uint8
 from tinymbn.preprocessing import Resize
 
 Array = NDArray[Any]
@@ -139,6 +139,15 @@ def pixel_table(graph: Graph) -> Array:
     if expected.dtype == "uint8":  # int8 with a zero point 128 lower
         return to_uint8(quantize(real, expected.scale, expected.zero_point - 128))
     return quantize(real, expected.scale, expected.zero_point)
+
+
+def int8_pixel_table(graph: Graph) -> NDArray[np.int8]:
+    """What a chip's input is for each pixel value of each of the model's channels, (channels, 256)."""
+    table = pixel_table(graph)
+    if graph.input_tensor.dtype == "uint8":
+        return from_uint8(table)
+    inner = graph.quantized_input
+    return quantize(table, inner.scale, inner.zero_point) if table.dtype == np.float32 else table
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.layers import Conv2D, Dense, Depthwise, Lookup, ResizeNearest, Shape
-
 from tinymbn_codegen.names import identifier
 from tinymbn_codegen.plan import Plan, Step
 

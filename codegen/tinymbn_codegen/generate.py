@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tinymbn import __version__
-
 from tinymbn_codegen.layer_views import LayerView
 from tinymbn_codegen.model_views import Pixels, array_views, layer_views, link_view, model_view
 from tinymbn_codegen.names import plain

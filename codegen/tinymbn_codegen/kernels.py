@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinymbn.graph import Graph
 from tinymbn.layers import (
@@ -28,7 +29,6 @@ from tinymbn.layers import (
     Softmax,
     Window,
 )
-
 from tinymbn_codegen.options import Options
 
 
@@ -116,10 +116,9 @@ def overlap_distance(layer: AnyLayer, operand: int, shape: Shape, output: Shape)
             return 0 if math.prod(shape) == math.prod(output) else None
         case Pad():
             before, _ = layer.pads[0]
-            rows = np.arange(output[0])
-            inner = math.prod(shape[1:])
-            read_from = np.clip(rows - before, 0, shape[0]) * inner
-            return _distance((rows + 1) * math.prod(output[1:]), np.where(rows - before < shape[0], read_from, -1))
+            row = np.arange(output[0])
+            read_from = np.clip(row - before, 0, shape[0]) * math.prod(shape[1:])
+            return _distance((row + 1) * math.prod(output[1:]), np.where(row - before < shape[0], read_from, -1))
         case ResizeNearest():
             still = np.minimum.accumulate(layer.rows[::-1].astype(np.int64))[::-1]
             return _distance(np.arange(1, output[0] + 1) * math.prod(output[1:]), still * math.prod(shape[1:]))
@@ -139,7 +138,7 @@ def _window_distance(window: Window, shape: Shape, output: Shape) -> int:
     return _distance(pixels * output[2], read_from)
 
 
-def _distance(write_end: np.ndarray, read_from: np.ndarray) -> int:
+def _distance(write_end: NDArray[np.int64], read_from: NDArray[np.int64]) -> int:
     """The most that a write reaches beyond what is still to be read; -1 in ``read_from``: nothing is."""
     needed = read_from >= 0
     return int(np.max(write_end[needed] - read_from[needed]))

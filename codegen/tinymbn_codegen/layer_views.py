@@ -36,7 +36,6 @@ from tinymbn.layers import (
 )
 from tinymbn.summary import kind_text
 from tinymbn.terminal import shape_text
-
 from tinymbn_codegen.constants import constants_of, layer_symbol
 from tinymbn_codegen.names import plain
 from tinymbn_codegen.plan import Plan, Step

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tinymbn.graph import Graph
-from tinymbn.layers import AnyLayer, Reshape
-
+from tinymbn.layers import Reshape
 from tinymbn_codegen.kernels import overlap_distance
 from tinymbn_codegen.options import Options
 
@@ -44,19 +43,15 @@ class Buffer:
         return self.offset + self.size
 
 
-def plan_memory(
-    graph: Graph, layers: Sequence[AnyLayer], outputs: Sequence[str], options: Options, tries: int = 60
-) -> tuple[tuple[Buffer, ...], int]:
+def plan_memory(graph: Graph, options: Options, tries: int = 60) -> tuple[tuple[Buffer, ...], int]:
     """Buffers with offsets, and the arena's size in bytes.
 
     Args:
-        graph: the tensors' shapes.
-        layers: in running order, int8 alone.
-        outputs: int8 tensors that must be whole at the end.
+        graph: int8 alone.
         options: which ways to save are switched off.
         tries: orders of placement to compare; the same number gives the same plan.
     """
-    requests = _requests(graph, layers, outputs, options)
+    requests = _requests(graph, options)
     placed = min(_placements(requests, tries), key=_extent)
     lowest = min(buffer.offset for buffer in placed)
     moved = [replace(buffer, offset=buffer.offset - lowest) for buffer in placed]
@@ -68,35 +63,33 @@ def plan_memory(
 def check_memory(buffers: Sequence[Buffer]) -> None:
     """Assert that no two buffers that are needed at one time share a byte, but where an output may follow its input."""
     for i, a in enumerate(buffers):
-        assert a.offset >= 0 and a.offset % ALIGNMENT == 0
+        assert a.offset >= 0
+        assert a.offset % ALIGNMENT == 0
         for b in buffers[i + 1 :]:
             low, high = _forbidden(a, b)
             assert not low < b.offset < high, f"{a.tensors[0]} and {b.tensors[0]} share bytes"
 
 
-def _requests(
-    graph: Graph, layers: Sequence[AnyLayer], outputs: Sequence[str], options: Options
-) -> list[Buffer]:
+def _requests(graph: Graph, options: Options) -> list[Buffer]:
     """The buffers, without offsets."""
-    start = graph.quantized_input.name
-    held = {start: start}  # tensor -> the tensor whose bytes it shares
-    first = {start: -1}
-    for t, layer in enumerate(layers):
+    held = {graph.input: graph.input}  # tensor -> the tensor whose bytes it shares
+    first = {graph.input: -1}
+    for t, layer in enumerate(graph.layers):
         alias = isinstance(layer, Reshape) and "alias_reshape" not in options.without
         # A constant is not in the arena: its RESHAPE is a copy.
         held[layer.output] = held.get(layer.inputs[0], layer.output) if alias else layer.output
         first.setdefault(held[layer.output], t)
     last = dict(first)
-    for t, layer in enumerate(layers):
+    for t, layer in enumerate(graph.layers):
         for name in layer.inputs:
             if name in held:
                 last[held[name]] = max(last[held[name]], t)
-    for name in outputs:
+    for name in graph.outputs:
         if name in held:
-            last[held[name]] = len(layers)
+            last[held[name]] = len(graph.layers)
 
     overlaps: dict[str, dict[str, int]] = {root: {} for root in first}
-    for t, layer in enumerate(layers):
+    for t, layer in enumerate(graph.layers):
         if held[layer.output] != layer.output or "overlap" in options.without:
             continue
         for root in {held[name] for name in layer.inputs if name in held}:
@@ -149,7 +142,7 @@ def _placements(requests: Sequence[Buffer], tries: int) -> Iterator[list[Buffer]
 
 
 def _place(order: Sequence[Buffer]) -> list[Buffer]:
-    """Each buffer in turn where it lengthens the arena least, then where it fits most tightly; offsets may be negative."""
+    """Each buffer in turn where it lengthens the arena least, then in the tightest gap; offsets may be negative."""
     placed: list[Buffer] = []
     low = high = 0
     for buffer in order:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.terminal import shape_text
-
 from tinymbn_codegen.constants import (
     all_constants,
     as_lines,
@@ -243,9 +242,7 @@ def _layer_table(plan: Plan) -> tuple[str, ...]:
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return tuple(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return tuple("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 @dataclass(frozen=True)

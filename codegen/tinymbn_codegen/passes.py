@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tinymbn.graph import Graph
-from tinymbn.layers import AnyLayer, Conv2D, Depthwise, Pad, Padding
-
+from tinymbn.layers import AnyLayer, Conv2D, Depthwise, Dequantize, Pad, Padding
 from tinymbn_codegen.options import Options
 
 
@@ -15,6 +14,18 @@ def optimise(graph: Graph, options: Options) -> Graph:
     if "fold_padding" not in options.without:
         graph = fold_padding(graph)
     return graph
+
+
+def without_edges(graph: Graph) -> Graph:
+    """The part that runs on a chip, from the first int8 tensor to the last; the host does the edges."""
+    inner = {layer.output: layer.inputs[0] for layer in graph.layers if isinstance(layer, Dequantize)}
+    return replace(
+        graph,
+        tensors={name: tensor for name, tensor in graph.tensors.items() if tensor.dtype == "int8"},
+        layers=tuple(graph.int8_layers()),
+        input=graph.quantized_input.name,
+        outputs=tuple(inner.get(name, name) for name in graph.outputs),
+    )
 
 
 def fold_padding(graph: Graph) -> Graph:

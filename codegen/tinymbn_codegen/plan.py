@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Graph, Tensor
-from tinymbn.layers import AnyLayer, Dequantize, Quantize
-
+from tinymbn.layers import AnyLayer, Quantize
 from tinymbn_codegen.kernels import Kernel, choose
 from tinymbn_codegen.memory import Buffer, plan_memory
 from tinymbn_codegen.options import Options
-from tinymbn_codegen.passes import optimise
+from tinymbn_codegen.passes import optimise, without_edges
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Plan:
     """Everything about a model on a chip but the text of its C.
 
     Attributes:
-        graph: after the passes; what the reference runs when it is compared with the chip.
+        graph: int8 alone, after the passes; what the reference runs when it is compared with the chip.
         options: what was asked for.
         sha256: of the model before the passes, ``model_file.fingerprint``, hexadecimal.
         steps: one a layer.
@@ -110,10 +108,8 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
         UnsupportedError: the input is quantised in more than one way.
     """
     _check(graph)
-    graph = optimise(graph, options)
-    layers = tuple(graph.int8_layers())
-    outputs = tuple(_int8_output(graph, name) for name in graph.outputs)
-    buffers, arena_bytes = plan_memory(graph, layers, outputs, options, tries)
+    graph = optimise(without_edges(graph), options)
+    buffers, arena_bytes = plan_memory(graph, options, tries)
     offsets = {name: buffer.offset for buffer in buffers for name in buffer.tensors}
     moves = {name: buffer.tensors[0] for buffer in buffers for name in buffer.tensors}
 
@@ -121,7 +117,7 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
         return Place(graph.tensors[name], offsets.get(name))
 
     steps = []
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(graph.layers):
         made = graph.tensors[layer.output]
         in_place = moves[layer.output] != layer.output
         rows = made.shape[0] if len(made.shape) == 3 else 1
@@ -143,8 +139,8 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
         steps=tuple(steps),
         buffers=buffers,
         arena_bytes=arena_bytes,
-        input=place(graph.quantized_input.name),
-        outputs=tuple(place(name) for name in outputs),
+        input=place(graph.input),
+        outputs=tuple(place(name) for name in graph.outputs),
     )
 
 
@@ -154,9 +150,3 @@ def _check(graph: Graph) -> None:
     edges = [layer.output for layer in graph.layers if isinstance(layer, Quantize)]
     if len(edges) > 1:
         raise UnsupportedError(f"model {graph.name!r}: its input is quantised {len(edges)} times; expected once")
-
-
-def _int8_output(graph: Graph, name: str) -> str:
-    """The int8 tensor at this output: itself, or what DEQUANTIZE reads."""
-    makers: Sequence[AnyLayer] = [layer for layer in graph.layers if layer.output == name]
-    return makers[0].inputs[0] if makers and isinstance(makers[0], Dequantize) else name
