@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import jinja2
@@ -20,7 +21,7 @@ _ENVIRONMENT = jinja2.Environment(
     autoescape=False,  # noqa: S701  # the output is C
 )
 
-_CORE_FILES = ("board.h", "drivers.h", "cortex_m.h", "startup.c", "idle.c", "memory.c")
+_CORE_FILES = ("board.h", "drivers.h", "cortex_m.h", "board_memory.h", "startup.c", "idle.c", "memory.c")
 _CLOCK_FILES: dict[str, tuple[str, ...]] = {
     "fixed": (),
     "stm32f4": ("clock_stm32f4_f7.c",),
@@ -28,7 +29,7 @@ _CLOCK_FILES: dict[str, tuple[str, ...]] = {
     "stm32h7": ("clock_stm32h7.c",),
     "stm32l4": ("clock_stm32l4.c",),
     "nrf52": ("clock_nrf52.c",),
-    "rp2040": ("clock_rp2.c", "pins_rp2.c", "rp2.h", "boot_rp2040.c"),
+    "rp2040": ("clock_rp2.c", "pins_rp2.c", "rp2.h"),
     "rp2350": ("clock_rp2.c", "pins_rp2.c", "rp2.h", "boot_rp2350.c"),
 }
 _UART_FILES: dict[str, tuple[str, ...]] = {
@@ -40,8 +41,18 @@ _UART_FILES: dict[str, tuple[str, ...]] = {
     "nrf": ("uart_nrf.c",),
 }
 
+_BOOT_RP2040 = (  # boot_rp2040.s, assembled; a test assembles it again
+    *(0xA113A005, 0x6013C80C, 0xD1FB4288, 0x68596818, 0x8808F380, 0x46C04708),
+    *(0x18000008, 0x00000000, 0x18000014, 0x00000004, 0x18000000, 0x001F0300),
+    *(0x18000004, 0x00000000, 0x180000F4, 0x03000218, 0x18000008, 0x00000001),
+    *(0xE000ED08, 0x10000100),
+)
+
 LINK_FLAGS = ("-nostdlib", "-Wl,--gc-sections", "-Wl,--fatal-warnings", "-Wl,-T,board/linker.ld")
-"""For gcc or zig as the linker, run in the firmware's folder; gcc wants ``-lgcc`` after the objects."""
+"""For gcc, run in the firmware's folder, before ``-lgcc``."""
+
+ZIG_LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--entry=board_reset_handler", "-Wl,-T,board/linker.ld")
+"""For zig, which brings its own run-time functions unless it is told ``-nostdlib``."""
 
 
 def board_files(board: Board, *, stack_bytes: int) -> dict[str, str]:
@@ -66,6 +77,9 @@ def board_files(board: Board, *, stack_bytes: int) -> dict[str, str]:
             f"counter_{board.counter.driver}.c",
         )
         texts["linker.ld"] = _linker_script(board, stack_bytes)
+        if board.clock.driver == "rp2040":
+            assembly = (_TEMPLATES / "boot_rp2040.s").read_text(encoding="utf-8").splitlines()
+            texts["boot_rp2040.c"] = _render("boot_rp2040.c.j2", assembly=assembly, words=_four_a_line(boot2_words()))
     texts |= {name: (_TEMPLATES / name).read_text(encoding="utf-8") for name in names}
     texts["board.c"] = _board_c(board.folder)
     return {f"board/{name}": texts[name] for name in sorted(texts)}
@@ -74,6 +88,31 @@ def board_files(board: Board, *, stack_bytes: int) -> dict[str, str]:
 def board_sources(board: Board) -> tuple[str, ...]:
     """The C files among ``board_files``, in order."""
     return tuple(name for name in board_files(board, stack_bytes=1024) if name.endswith(".c"))
+
+
+def boot2_crc(data: bytes) -> int:
+    """The checksum that RP2040's boot ROM wants after the first 252 bytes of the flash.
+
+    CRC-32 with polynomial 0x04C11DB7, from all ones, most significant bit first, not inverted at the end.
+
+    Source: RP2040 datasheet 2.8.1.3.1.
+    """
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
+    return crc
+
+
+def boot2_words() -> tuple[int, ...]:
+    """RP2040's second-stage boot loader, 64 words, the last of which is its checksum."""
+    words = (*_BOOT_RP2040, *(0 for _ in range(63 - len(_BOOT_RP2040))))
+    return (*words, boot2_crc(struct.pack("<63I", *words)))
+
+
+def _four_a_line(words: tuple[int, ...]) -> list[str]:
+    return [" ".join(f"{_address(word)}," for word in words[i : i + 4]) for i in range(0, len(words), 4)]
 
 
 def _render(template: str, **view: object) -> str:

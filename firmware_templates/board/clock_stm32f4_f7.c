@@ -56,9 +56,9 @@ uint32_t clock_init(void)
         return BOARD_FAILED_OSCILLATOR;
     }
 #endif
-    REGISTER(RCC_PLLCFGR) = RCC_PLLCFGR_R_RESET | (UINT32_C(BOARD_PLL_Q) << 24) |
+    REGISTER(RCC_PLLCFGR) = RCC_PLLCFGR_R_RESET | (BOARD_PLL_Q << 24) |
                             (BOARD_CLOCK_HSE ? RCC_PLLCFGR_HSE : 0u) | ((BOARD_PLL_P / 2u - 1u) << 16) |
-                            (UINT32_C(BOARD_PLL_N) << 6) | BOARD_PLL_M;
+                            (BOARD_PLL_N << 6) | BOARD_PLL_M;
     REGISTER(RCC_CR) |= RCC_CR_PLLON;
 #if BOARD_OVER_DRIVE
     REGISTER(PWR_CR) |= PWR_CR_ODEN;

@@ -18,16 +18,17 @@ uint32_t board_status(void)
 
 /* ---- time ---- */
 
+#define TICKS_A_MILLISECOND (BOARD_COUNTER_HZ / 1000u)
+
 static uint32_t milliseconds;
 static uint32_t ticks_seen; /* the counter when it was last looked at */
 static uint32_t ticks_left; /* less than a millisecond */
 
 static void pass(uint32_t ticks)
 {
-    const uint32_t all = ticks_left + ticks;
-    const uint32_t carry = all < ticks ? UINT32_MAX / (BOARD_COUNTER_HZ / 1000) : 0; /* a wrap of the sum */
-    milliseconds += carry + all / (BOARD_COUNTER_HZ / 1000);
-    ticks_left = all % (BOARD_COUNTER_HZ / 1000);
+    const uint32_t rest = ticks_left + ticks % TICKS_A_MILLISECOND;
+    milliseconds += ticks / TICKS_A_MILLISECOND + rest / TICKS_A_MILLISECOND;
+    ticks_left = rest % TICKS_A_MILLISECOND;
 }
 
 uint32_t board_milliseconds(void)

@@ -1,24 +1,27 @@
 /* The four functions that compilers call on their own accord; the firmware is linked without a C library. */
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
-/* Some builds map the names to the compiler's built-ins. */
+/* Some builds map the names to the compiler's built-ins; here they are defined. */
 #undef memcpy
 #undef memset
 #undef memmove
 #undef memcmp
 
-/* Words of memory of any type, and those that may lie anywhere. */
-typedef uint32_t __attribute__((may_alias)) word;
-typedef struct {
-    uint32_t value;
-} __attribute__((packed, may_alias)) loose_word;
+#include "board_memory.h"
 
+/* Words of memory of any type. Armv6-M faults where one is not aligned; the others load it from anywhere. */
+typedef uint32_t __attribute__((may_alias)) word;
 #if defined(__ARM_FEATURE_UNALIGNED)
 #define LOADS_ANYWHERE 1
+typedef struct {
+    uint32_t value;
+} __attribute__((packed, may_alias)) source_word;
 #else
-#define LOADS_ANYWHERE 0 /* Armv6-M faults */
+#define LOADS_ANYWHERE 0
+typedef struct {
+    uint32_t value;
+} __attribute__((may_alias)) source_word;
 #endif
 
 /* Keeps the compiler from seeing a memcpy in a loop of memcpy, and calling it. */
@@ -37,14 +40,9 @@ static void copy_up(uint8_t *to, const uint8_t *from, size_t bytes)
             NOT_A_CALL();
         }
         for (; bytes >= 16; bytes -= 16, to += 16, from += 16) {
-            const loose_word *const source = (const loose_word *)(const void *)from;
+            const source_word *const source = (const source_word *)(const void *)from;
             word *const target = (word *)(void *)to;
-#if LOADS_ANYWHERE
             const uint32_t a = source[0].value, b = source[1].value, c = source[2].value, d = source[3].value;
-#else
-            const word *const words = (const word *)(const void *)source;
-            const uint32_t a = words[0], b = words[1], c = words[2], d = words[3];
-#endif
             target[0] = a;
             target[1] = b;
             target[2] = c;

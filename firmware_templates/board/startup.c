@@ -1,6 +1,5 @@
 /* From reset to main(), and from a fault to a record that survives the reset. */
-#include <string.h>
-
+#include "board_memory.h"
 #include "cortex_m.h"
 #include "drivers.h"
 

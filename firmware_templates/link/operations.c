@@ -4,7 +4,6 @@
 #include <stddef.h>
 
 #include "../board/board.h"
-#include "../board/board_config.h"
 #include "frame.h"
 #include "protocol.h"
 #include "run.h"
@@ -56,7 +55,10 @@ static void piece_put_u32(pieces *text, uint32_t value)
 /* A string with its terminating zero. */
 static void piece_put_string(pieces *text, const char *string)
 {
-    piece_put(text, string, (uint32_t)strlen(string) + 1u);
+    for (; *string != '\0'; string++) {
+        piece_put(text, string, 1u);
+    }
+    piece_put(text, string, 1u);
 }
 
 static uint32_t features(void)
@@ -141,7 +143,7 @@ static region find_region(const tinymbn_model *model, uint8_t number)
         found = (region){(uint8_t *)model->arena, model->arena_bytes, true};
         break;
     case REGION_OUTPUT:
-        found = (region){run_output(), model->output_bytes, false};
+        found = (region){(uint8_t *)run_output(), model->output_bytes, false};
         break;
     case REGION_RECORDS:
         found = (region){run_records(), (uint32_t)model->layers * RUN_RECORD_BYTES, false};
@@ -154,7 +156,7 @@ static region find_region(const tinymbn_model *model, uint8_t number)
 
 static bool lies_within(const region *whole, uint32_t offset, uint32_t bytes)
 {
-    return offset <= whole->bytes && bytes <= whole->bytes - offset;
+    return whole->data != NULL && offset <= whole->bytes && bytes <= whole->bytes - offset;
 }
 
 static uint8_t write(const tinymbn_model *model, message_reader *arguments)
@@ -256,10 +258,11 @@ static uint8_t fault(message_reader *arguments, message_writer *reply)
         message_put_u32(reply, found->pc);
         message_put_u32(reply, found->lr);
         message_put_u32(reply, found->psr);
+        message_put_u32(reply, found->sp);
         message_put_u32(reply, found->cfsr);
         message_put_u32(reply, found->hfsr);
-        message_put_u32(reply, found->bfar);
         message_put_u32(reply, found->mmfar);
+        message_put_u32(reply, found->bfar);
     }
     if (clear == 1u) {
         reply->bytes = 0u;
@@ -292,13 +295,15 @@ static uint8_t echo(message_reader *arguments, message_writer *reply)
     return reply->full ? STATUS_BAD_ARGUMENT : STATUS_OK;
 }
 
-static uint8_t line(message_reader *arguments, message_writer *reply)
+static uint8_t counters(message_reader *arguments, message_writer *reply)
 {
     if (!message_complete(arguments)) {
         return STATUS_BAD_ARGUMENT;
     }
     message_put_u32(reply, board_overruns());
     message_put_u32(reply, server_bad_frames());
+    message_put_u32(reply, board_cycles());
+    message_put_u32(reply, board_milliseconds());
     return STATUS_OK;
 }
 
@@ -341,8 +346,8 @@ uint8_t operations_execute(const tinymbn_model *model, uint8_t operation, messag
         return baud(arguments);
     case OPERATION_ECHO:
         return echo(arguments, reply);
-    case OPERATION_LINE:
-        return line(arguments, reply);
+    case OPERATION_COUNTERS:
+        return counters(arguments, reply);
     default:
         return STATUS_UNKNOWN_OPERATION;
     }

@@ -14,11 +14,11 @@ enum {
     OPERATION_RUN = 8,       /* first u16, last u16, flags u8, input crc u32 -> ticks u32, output crc u32 */
     OPERATION_DUMP = 9,      /* layer u16, flags u8, input crc u32, offset u32, length u32, piece u16 -> layer bytes u32 */
     OPERATION_STACK = 10,    /* -> reserved u32, used u32 */
-    OPERATION_FAULT = 11,    /* clear u8 -> count, pc, lr, psr, cfsr, hfsr, bfar, mmfar u32; nothing without a fault */
+    OPERATION_FAULT = 11,    /* clear u8 -> count, pc, lr, psr, sp, cfsr, hfsr, mmfar, bfar u32; nothing without a fault */
     OPERATION_BAUD = 12,     /* baud u32 -> */
     OPERATION_RESET = 13,    /* -> */
     OPERATION_ECHO = 14,     /* data -> data */
-    OPERATION_LINE = 15,     /* -> overruns u32, bad frames u32 */
+    OPERATION_COUNTERS = 15, /* -> overruns u32, bad frames u32, cycles u32, milliseconds u32 */
 };
 
 enum {

@@ -4,7 +4,6 @@
 #include <stddef.h>
 
 #include "../board/board.h"
-#include "../board/board_config.h"
 #include "frame.h"
 #include "protocol.h"
 #include "server.h"
@@ -25,9 +24,15 @@ typedef struct {
     uint32_t crc;
 } layer_record;
 
-static int8_t output[LINK_OUTPUT_BYTES];
-static layer_record records[LINK_LAYERS];
 _Static_assert(sizeof(layer_record) == RUN_RECORD_BYTES, "records are sent as they lie in memory");
+
+static int8_t output[LINK_OUTPUT_BYTES];
+
+/* Whoever traces does not measure by text commands in between. */
+static union {
+    layer_record of_layer[LINK_LAYERS];
+    int8_t spare_output[LINK_OUTPUT_BYTES];
+} records;
 
 static struct {
     uint32_t computing_since; /* ticks */
@@ -40,14 +45,19 @@ static struct {
     uint32_t passed; /* bytes of that layer reported so far */
 } trace;
 
-uint8_t *run_output(void)
+int8_t *run_output(void)
 {
-    return (uint8_t *)output;
+    return output;
 }
 
 uint8_t *run_records(void)
 {
-    return (uint8_t *)records;
+    return (uint8_t *)records.of_layer;
+}
+
+int8_t *run_spare_output(void)
+{
+    return records.spare_output;
 }
 
 bool run_fits(const tinymbn_model *model)
@@ -92,7 +102,7 @@ static void on_rows(int32_t layer, int32_t row, int32_t rows, const int8_t *data
         return;
     }
     if (!trace.dumps) {
-        layer_record *const record = &records[layer];
+        layer_record *const record = &records.of_layer[layer];
         record->bytes += bytes;
         record->ticks += ticks;
         record->crc = frame_crc(record->crc, (const uint8_t *)data, bytes);
@@ -126,7 +136,7 @@ static uint32_t ticks_of_records(uint32_t first, uint32_t last)
 {
     uint32_t sum = 0;
     for (uint32_t layer = first; layer <= last; layer++) {
-        sum += records[layer].ticks;
+        sum += records.of_layer[layer].ticks;
     }
     return sum;
 }
@@ -173,7 +183,7 @@ uint8_t run_execute(const tinymbn_model *model, message_reader *arguments, messa
         return status;
     }
     trace.dumps = false;
-    memset(records, 0, sizeof records);
+    memset(&records, 0, sizeof records);
     memset(output, 0, sizeof output); /* yesterday's output is never today's */
     begin();
     uint32_t ticks;

@@ -10,7 +10,10 @@ enum {
 };
 
 /* Where the output of the last run of the whole network lies. */
-uint8_t *run_output(void);
+int8_t *run_output(void);
+
+/* Room for an output that nobody wants; the records lie there too. */
+int8_t *run_spare_output(void);
 
 /* The records of the last traced run, (layers, 3) u32 little-endian. */
 uint8_t *run_records(void);

@@ -4,7 +4,6 @@
 #include <stddef.h>
 
 #include "../board/board.h"
-#include "../board/board_config.h"
 #include "message.h"
 #include "operations.h"
 #include "protocol.h"

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "../board/board.h"
-#include "../board/board_config.h"
 #include "run.h"
 
 enum {
@@ -34,9 +33,12 @@ static struct {
     uint32_t seconds;
 } text;
 
+/* Letter by letter: the UART is slower, and the firmware has no strlen. */
 static void say(const char *string)
 {
-    board_write((const uint8_t *)string, (uint32_t)strlen(string));
+    for (; *string != '\0'; string++) {
+        board_write((const uint8_t *)string, 1u);
+    }
 }
 
 static void say_number(uint32_t number)
@@ -138,7 +140,12 @@ static word next_word(word *rest)
 
 static bool is(word found, const char *string)
 {
-    return strlen(string) == found.bytes && memcmp(found.at, string, found.bytes) == 0;
+    for (uint32_t i = 0; i < found.bytes; i++) {
+        if (string[i] == '\0' || (uint8_t)string[i] != found.at[i]) {
+            return false;
+        }
+    }
+    return string[found.bytes] == '\0';
 }
 
 /* A decimal number of at most nine digits; false for anything else. */
@@ -261,7 +268,7 @@ static void manage_buffer(const tinymbn_model *model, word rest)
 
 static void say_results(const tinymbn_model *model)
 {
-    const int8_t *const output = (const int8_t *)run_output();
+    const int8_t *const output = run_output();
     say("m-results-[");
     for (uint32_t i = 0; i < model->output_bytes; i++) {
         const int64_t scaled = (int64_t)(output[i] - model->output_zero) * model->output_scale_q20;
@@ -277,9 +284,9 @@ static void say_results(const tinymbn_model *model)
 static void infer_once(const tinymbn_model *model)
 {
     if (text.input == INPUT_RUN) {
-        model->run(model->input(), (int8_t *)run_spare_output());
+        model->run(model->input(), run_spare_output());
     } else {
-        model->run(model->input(), (int8_t *)run_output());
+        model->run(model->input(), run_output());
         text.input = INPUT_RUN;
     }
     text_poll();

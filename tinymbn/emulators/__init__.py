@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
+from tinymbn.board import Board
 from tinymbn.emulators.host import HostMachine
 from tinymbn.emulators.machine import Machine
 from tinymbn.emulators.qemu import QemuMachine
+from tinymbn.emulators.virtual import VirtualMachine
 from tinymbn.errors import BoardError, ToolError
 from tinymbn.files import require_file
 
 __all__ = ["Machine", "start"]
 
 
-class Emulator(Protocol):
-    """Which emulator runs a board's firmware, of ``board.toml``."""
-
-    @property
-    def kind(self) -> str:
-        """``qemu``, ``host`` or ``virtual``."""
-
-    @property
-    def machine(self) -> str:
-        """The emulator's own name of the machine."""
-
-
-class EmulatedBoard(Protocol):
-    """What is asked of a board here; ``tinymbn.board.Board`` has it."""
-
-    @property
-    def name(self) -> str:
-        """Of the board."""
-
-    @property
-    def emulator(self) -> Emulator | None:
-        """None where no emulator runs this board's firmware."""
-
-
-def start(board: EmulatedBoard, elf: Path, *, icount_shift: int | None = None) -> Machine:
+def start(board: Board, elf: Path, *, icount_shift: int | None = None) -> Machine:
     """The board's firmware in its emulator, held before its first instruction.
 
     Use it in a ``with`` statement, in the main thread, so that no emulator is left over whatever happens. Open the
@@ -55,11 +32,13 @@ def start(board: EmulatedBoard, elf: Path, *, icount_shift: int | None = None) -
     """
     emulator = board.emulator
     if emulator is None:
-        raise BoardError(f"board {board.name}: no emulator runs its firmware; flash a real one, and leave out --emulate")
+        raise BoardError(
+            f"board {board.name}: no emulator runs its firmware; flash a real one, and leave out --emulate"
+        )
     require_file(elf, ToolError, "a linked firmware")
     elf = elf.resolve()  # no name that begins with a dash, no surprise if the folder changes
     if emulator.kind == "qemu":
-        return QemuMachine(emulator.machine, elf, icount_shift)
+        return QemuMachine(emulator.machine or "", elf, icount_shift)
     if emulator.kind == "host":
         return HostMachine(elf)
-    raise AssertionError(f"board {board.name}: no emulator of kind {emulator.kind}")
+    return VirtualMachine("tinymbn.emulators.virtual_stm32f7", emulator.machine or "nucleo-f746zg", elf, board.baud)

@@ -53,7 +53,9 @@ class HostMachine(Machine):
             # A report ends the program, with its stack.
             "UBSAN_OPTIONS": os.environ.get("UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1"),
         }
-        child = Child([os.fspath(self._program)], stdin=self._board_end, stdout=self._board_end, environment=environment)
+        child = Child(
+            [os.fspath(self._program)], stdin=self._board_end, stdout=self._board_end, environment=environment
+        )
         self._child = child
         threading.Thread(target=self._hang_up_after, args=(child,), daemon=True).start()
 

@@ -51,7 +51,7 @@ class Child:
         environment: Mapping[str, str] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
     ) -> None:
-        self._words: IO[bytes] = tempfile.TemporaryFile()
+        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
         self._last_words = ""
         try:
             self._process = subprocess.Popen(  # noqa: S603
@@ -62,7 +62,7 @@ class Child:
                 pass_fds=tuple(pass_fds),
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(death_signal),
+                preexec_fn=_die_with_parent(death_signal),  # noqa: PLW1509 - it loads and locks nothing
             )
         except (OSError, subprocess.SubprocessError) as cause:
             self._words.close()

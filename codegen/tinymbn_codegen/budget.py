@@ -1,0 +1,111 @@
+"""Plan + Board -> what the firmware takes of each memory, before anything is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tinymbn.board import Board, Memory, Use
+from tinymbn_codegen.constants import weights_bytes
+from tinymbn_codegen.layer_views import step_window
+from tinymbn_codegen.link_files import link_ram_bytes
+from tinymbn_codegen.plan import Plan
+
+# Estimates for what only the compiler knows exactly; ``scripts/measure_code`` compares them with linked firmware.
+FIRMWARE_CODE_BYTES = 9_000  # start-up, board, link
+SCHEDULE_CODE_BYTES = 110  # of a layer in run and in run_traced
+FIRMWARE_DATA_BYTES = 256  # the board's variables, fault record and alignment
+
+# The deepest path from main to a layer, a frame of an exception at its end included; build checks it.
+FIRMWARE_STACK_BYTES = 1_664
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that takes room.
+
+    Attributes:
+        name: for people.
+        use: which memory it goes to.
+        bytes: how much.
+        exact: known to the byte; otherwise an estimate, or a bound.
+    """
+
+    name: str
+    use: Use
+    bytes: int
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Room:
+    """A memory and what goes there."""
+
+    memory: Memory
+    parts: tuple[Part, ...]
+
+    @property
+    def used(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def missing(self) -> int:
+        """Bytes by which it does not fit; 0 where it does."""
+        return max(0, self.used - self.memory.size)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a firmware takes of a board.
+
+    Attributes:
+        parts: everything, RAM first.
+        rooms: the board's memories with their parts; empty for the host, which has no limits.
+    """
+
+    parts: tuple[Part, ...]
+    rooms: tuple[Room, ...]
+
+    def bytes(self, kind: Literal["ram", "flash"]) -> int:
+        """Of all parts in RAM, or in flash."""
+        flash: tuple[Use, ...] = ("code", "weights")
+        return sum(part.bytes for part in self.parts if (part.use in flash) == (kind == "flash"))
+
+    @property
+    def missing(self) -> Room | None:
+        """The memory that lacks most; None where all fits."""
+        short = [room for room in self.rooms if room.missing]
+        return max(short, key=lambda room: room.missing) if short else None
+
+
+def make_budget(plan: Plan, board: Board) -> Budget:
+    """Add up RAM and flash."""
+    parts = tuple(_parts(plan, board))
+    rooms = []
+    if not board.is_host:
+        for memory in board.memory:
+            own = tuple(part for part in parts if part.use in memory.use)
+            if own:
+                rooms.append(Room(memory, own))
+    return Budget(parts, tuple(rooms))
+
+
+def stack_bytes(plan: Plan) -> int:
+    """The stack that the firmware reserves, a multiple of 8: a bound of its deepest path."""
+    pointers = [4 * step_window(step).kernel[0] for step in plan.steps if step.kernel is not None and step.kernel.rows]
+    total = FIRMWARE_STACK_BYTES + plan.kernel_stack_bytes + max(pointers, default=0)
+    return -(-total // 8) * 8
+
+
+def _parts(plan: Plan, board: Board) -> Iterator[Part]:
+    layers = len(plan.steps)
+    yield Part("activations", "arena", plan.arena_bytes, exact=True)
+    yield Part("stack", "stack", stack_bytes(plan), exact=False)
+    yield Part("link", "data", link_ram_bytes(board.link.rx_max, layers, plan.output_bytes), exact=False)
+    yield Part("firmware", "data", FIRMWARE_DATA_BYTES, exact=False)
+    kernels = sum(step.kernel.code_bytes for step in plan.steps if step.kernel is not None)
+    yield Part("weights", "weights", weights_bytes(plan), exact=True)
+    yield Part("layers", "code", kernels + SCHEDULE_CODE_BYTES * layers, exact=False)
+    yield Part("link and board", "code", FIRMWARE_CODE_BYTES, exact=False)

@@ -1,0 +1,85 @@
+"""A session with a firmware: on a board at a serial port, or in an emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinymbn import emulators
+from tinymbn.board import Board
+from tinymbn.emulators import Machine
+from tinymbn.errors import DeviceError, FirmwareError, LinkError
+from tinymbn.link.messages import Hello
+from tinymbn.link.session import Session
+from tinymbn.link.transport import open_port
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A firmware that answers.
+
+    Attributes:
+        session: with it.
+        hello: what it said of itself.
+        machine: the emulator it runs in; None for a real board.
+    """
+
+    session: Session
+    hello: Hello
+    machine: Machine | None
+
+
+@contextmanager
+def connect_port(port: str, baud: int) -> Iterator[Connection]:
+    """The firmware at a serial port.
+
+    Raises:
+        DeviceError: no such port, or nothing was received from it.
+        LinkError: what was received is no answer.
+        FirmwareError: it speaks another version of the protocol.
+    """
+    with Session(open_port(port, baud)) as session:
+        session.sync()
+        yield Connection(session, session.hello(), None)
+
+
+@contextmanager
+def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None) -> Iterator[Connection]:
+    """The firmware in the board's emulator.
+
+    Raises:
+        ToolError: there is no emulator, or it does not take the firmware.
+        LinkError: the firmware does not answer, or died; the text says what the emulator knows.
+    """
+    with emulators.start(board, elf, icount_shift=icount_shift) as machine:
+        try:
+            with Session(open_port(machine.port, board.baud)) as session:
+                machine.release()
+                session.sync()
+                yield Connection(session, session.hello(), machine)
+        except (LinkError, DeviceError) as error:
+            reason = machine.exit_reason()
+            findings = machine.findings()
+            told = [text for text in (reason, *findings[:3]) if text]
+            if told:
+                raise LinkError(f"{board.name}: {'; '.join(told)}") from error
+            raise LinkError(f"{board.name} in its emulator: {error}") from error
+
+
+def require_identity(board: Board, hello: Hello, version: str) -> None:
+    """Nothing where the firmware is of this board and this version of tinymbn.
+
+    Raises:
+        FirmwareError: it is not.
+    """
+    if hello.board != board.name:
+        raise FirmwareError(
+            f'board: firmware of "{hello.board}" answers; expected "{board.name}"; flash it, or say --board'
+        )
+    if hello.version != version:
+        raise FirmwareError(
+            f"board {board.name}: firmware of tinymbn {hello.version} answers; this is {version}; "
+            "generate and flash it again"
+        )

@@ -1,0 +1,151 @@
+"""Brings a firmware to where it runs: built in a scratch folder or taken from one, in an emulator or on a board."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinymbn.board import Board
+from tinymbn.build import BuildResult, build, read_compiler
+from tinymbn.connection import Connection, connect_emulated, connect_port
+from tinymbn.errors import BoardError, FirmwareError, ToolError
+from tinymbn.firmware import write_firmware
+from tinymbn.graph import Graph
+from tinymbn.ports import find_port
+from tinymbn.project_file import is_project, read_project
+from tinymbn.toolchain import CompilerName, find_toolchain
+from tinymbn_codegen.options import Options
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which firmware is wanted, and where.
+
+    Attributes:
+        graph: the model.
+        board: the board.
+        options: of the generator, where it is generated here.
+        folder: with an ``.elf`` that runs as it lies there; None: generate and build.
+        emulate: run it in the board's emulator.
+        port: of the board; None: found by its USB ids.
+        baud: to open the port with; None: the board's own.
+        optimise: level for a build.
+        compiler: for a build; None: any.
+    """
+
+    graph: Graph
+    board: Board
+    options: Options = Options()
+    folder: Path | None = None
+    emulate: bool = False
+    port: str | None = None
+    baud: int | None = None
+    optimise: str = "-O2"
+    compiler: CompilerName | None = None
+
+    @property
+    def emulated(self) -> bool:
+        """Whether an emulator runs it: asked for, or all there is."""
+        kind = self.board.emulator.kind if self.board.emulator is not None else None
+        return self.emulate or kind in ("qemu", "host")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A firmware that answers, and what is known of how it was made.
+
+    Attributes:
+        connection: with it.
+        compiler: that built it, in one line; empty where nobody knows.
+    """
+
+    connection: Connection
+    compiler: str
+
+
+@contextmanager
+def open_bench(
+    request: Request, *, icount_shift: int | None = None, progress: Callable[[str], None] = lambda what: None
+) -> Iterator[Bench]:
+    """The firmware, answering.
+
+    Args:
+        request: which and where.
+        icount_shift: count instructions in QEMU.
+        progress: told what is being done.
+
+    Raises:
+        BoardError: no emulator runs it, or an emulated board has no port.
+        ToolError: it cannot be built, or there is no ``.elf``.
+        DeviceError: no board, or several.
+        FirmwareError: the folder is for another board.
+        LinkError: no answer.
+    """
+    if request.folder is not None:
+        _require_board(request.folder, request.board)
+    if not request.emulated:
+        if request.port is None and request.board.emulator is not None and request.board.probe == ():
+            raise BoardError(f"board {request.board.name}: say --emulate, or --port")
+        port = find_port(request.board, port=request.port)
+        compiler = read_compiler(request.folder) if request.folder is not None else ""
+        progress(f"connecting to {port}")
+        with connect_port(port, request.baud or request.board.baud) as connection:
+            yield Bench(connection, compiler)
+        return
+    if request.port is not None:
+        raise BoardError(f"board {request.board.name}: it is emulated and has no port; leave out --port")
+    with _elf(request, progress) as (elf, compiler):
+        progress("starting the emulator")
+        with connect_emulated(request.board, elf, icount_shift=icount_shift) as connection:
+            yield Bench(connection, compiler)
+
+
+@contextmanager
+def _elf(request: Request, progress: Callable[[str], None]) -> Iterator[tuple[Path, str]]:
+    """The firmware's file and its compiler."""
+    if request.folder is not None:
+        yield find_elf(request.folder), read_compiler(request.folder)
+        return
+    with tempfile.TemporaryDirectory(prefix="tinymbn-") as scratch:
+        progress("generating")
+        folder = Path(scratch) / "firmware"
+        write_firmware(request.graph, request.board, request.options, folder)
+        progress("building")
+        result = build_folder(folder, compiler=request.compiler, optimise=request.optimise)
+        yield result.target, result.compiler
+
+
+def build_folder(
+    folder: Path,
+    *,
+    compiler: CompilerName | None = None,
+    optimise: str = "-O2",
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> BuildResult:
+    """Build a generated folder with the compiler asked for, or the first there is."""
+    project = read_project(folder)
+    toolchain = find_toolchain(host=project.build.host, wanted=compiler)
+    return build(project, toolchain, optimise=optimise, progress=progress)
+
+
+def find_elf(folder: Path) -> Path:
+    """The one ``.elf`` in a folder.
+
+    Raises:
+        ToolError: there is none, or more than one.
+    """
+    found = sorted(folder.glob("*.elf")) if folder.is_dir() else []
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ToolError(f"{folder}: .elf files: {names}; expected one; tinymbn build {folder} makes it")
+    return found[0]
+
+
+def _require_board(folder: Path, board: Board) -> None:
+    if is_project(folder):
+        made_for = read_project(folder).board
+        if made_for != board.name:
+            raise FirmwareError(f'{folder}: made for board "{made_for}"; expected "{board.name}"')
