@@ -40,6 +40,9 @@ class ScriptedTransport:
     def discard(self) -> None:
         self._waiting.clear()
 
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
     def now(self) -> float:
         return self._now
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import serial
-from tinymbn_codegen.board_files import LINK_FLAGS, board_files, board_sources
 
 from tinymbn.board import Board, known_boards, load_board
+from tinymbn_codegen.board_files import LINK_FLAGS, board_files, board_sources
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wpedantic", "-Werror")
 GCC = shutil.which("arm-none-eabi-gcc")

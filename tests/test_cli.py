@@ -339,7 +339,7 @@ def test_tables_fit_the_terminal(run: Run, tmp_path: Path, width: int, monkeypat
     arguments = ("run", "long.npz", f"{'p' * 100}.png", "--layers", "--profile")
     piped = run("info", "long.npz").out + run(*arguments).out
     assert piped.count(long) == 3
-    monkeypatch.setattr("tinymbn.tables.terminal_width", lambda: width)
+    monkeypatch.setattr("tinymbn.columns.terminal_width", lambda: width)
     monkeypatch.setattr("tinymbn.report.terminal_width", lambda: width)
     shown = run("info", "long.npz").out + run(*arguments).out
     assert max(map(len, shown.splitlines())) <= width

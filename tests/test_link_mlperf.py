@@ -144,8 +144,8 @@ def test_the_buffer_is_printed_until_an_inference_uses_it_up(runner: Runner) -> 
         (f"db load {INPUT_BYTES + 1}", "e-[db load: 481 bytes exceed the input's 480]"),
         ("db load 99999999999", "e-[db load: how many bytes, at least 1, not 99999999999]"),
         ("db 00", "e-[db: no db load before 00]"),
-        ("infer 0", "e-[infer: inferences are 1 to 10000, not 0]"),
-        ("infer 1 x", "e-[infer: warm-ups are 0 to 10000, not x]"),
+        ("infer 0", "e-[infer: inferences are 1 to 1000000, not 0]"),
+        ("infer 1 x", "e-[infer: warm-ups are 0 to 1000000, not x]"),
         ("x" * 81, f"e-[Command longer than 80 characters: {'x' * 80}]"),
     ],
 )

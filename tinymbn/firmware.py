@@ -5,12 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tinymbn_codegen.budget import Budget, make_budget
-from tinymbn_codegen.fit import require_fit
-from tinymbn_codegen.options import Options
-from tinymbn_codegen.plan import Plan, make_plan
-from tinymbn_codegen.project import PLAN_FILE, firmware_files, library_files
-
 from tinymbn.board import Board
 from tinymbn.errors import OptionError
 from tinymbn.files import write_file
@@ -18,6 +12,11 @@ from tinymbn.graph import Graph
 from tinymbn.image import int8_pixel_table
 from tinymbn.model_file import fingerprint
 from tinymbn.project_file import is_project
+from tinymbn_codegen.budget import Budget, make_budget
+from tinymbn_codegen.fit import require_fit
+from tinymbn_codegen.options import Options
+from tinymbn_codegen.plan import Plan, make_plan
+from tinymbn_codegen.project import PLAN_FILE, firmware_files, library_files
 
 
 def plan_model(graph: Graph, board: Board, options: Options) -> tuple[Plan, Budget]:

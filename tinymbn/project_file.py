@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinymbn_codegen.project import PLAN_FILE, SCHEMA, Build
-
 from tinymbn import __version__
 from tinymbn.errors import OptionError, ToolError
+from tinymbn_codegen.project import PLAN_FILE, SCHEMA, Build
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,14 @@ def is_project(folder: Path) -> bool:
         return isinstance(json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")).get("tinymbn"), str)
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def made_for(folder: Path) -> str | None:
+    """The board that codegen made the folder for; None where it does not say."""
+    if not is_project(folder):
+        return None
+    board = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")).get("board")
+    return board if isinstance(board, str) else None
 
 
 def read_project(folder: Path) -> Project:

@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def complain(text: str) -> None:
+    """One line on standard error."""
+    print(f"tinymbn: {printable(text)}", file=sys.stderr, flush=True)
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """``96x96x3``."""
     return "x".join(map(str, shape))
@@ -63,3 +68,32 @@ def with_progress(items: Iterator[Item], total: int, *, quiet: bool) -> Generato
             progress.update(task, completed=done)
     finally:
         progress.stop()
+
+
+class Status:
+    """A line on standard error that says what is going on, if that is a terminal; use it in a ``with`` statement.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._shown = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._begin = time.monotonic()
+
+    def tell(self, what: str) -> None:
+        """Replace the line."""
+        if self._shown:
+            text = shorten(f"{printable(what)} ... {time.monotonic() - self._begin:.0f} s", self._columns() - 1)
+            print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def _columns() -> int:
+        return shutil.get_terminal_size().columns
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

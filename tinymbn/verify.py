@@ -10,9 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tinymbn_codegen.constants import constant_crcs
-from tinymbn_codegen.options import Options
-from tinymbn_codegen.plan import Plan, Step, make_plan
 
 from tinymbn import __version__
 from tinymbn.board import Board
@@ -26,6 +23,9 @@ from tinymbn.model_file import fingerprint
 from tinymbn.stimuli import Stimulus
 from tinymbn.summary import kind_text
 from tinymbn.verdict import Cause, Difference, InputResult, Verdict
+from tinymbn_codegen.constants import constant_crcs
+from tinymbn_codegen.options import Options
+from tinymbn_codegen.plan import Plan, Step, make_plan
 
 _T = TypeVar("_T")
 Int8 = NDArray[np.int8]

@@ -15,7 +15,7 @@ from tinymbn.errors import BoardError, FirmwareError, ToolError
 from tinymbn.firmware import write_firmware
 from tinymbn.graph import Graph
 from tinymbn.ports import find_port
-from tinymbn.project_file import is_project, read_project
+from tinymbn.project_file import made_for, read_project
 from tinymbn.toolchain import CompilerName, find_toolchain
 from tinymbn_codegen.options import Options
 
@@ -145,7 +145,6 @@ def find_elf(folder: Path) -> Path:
 
 
 def _require_board(folder: Path, board: Board) -> None:
-    if is_project(folder):
-        made_for = read_project(folder).board
-        if made_for != board.name:
-            raise FirmwareError(f'{folder}: made for board "{made_for}"; expected "{board.name}"')
+    other = made_for(folder)
+    if other not in (None, board.name):
+        raise FirmwareError(f'{folder}: made for board "{other}"; expected "{board.name}"')

@@ -10,7 +10,7 @@
 #define RCC_CR_PLLON BIT(24)
 #define RCC_CR_PLLRDY BIT(25)
 #define RCC_PLLCFGR 0x40023804u
-#define RCC_PLLCFGR_HSE BIT(22)
+#define RCC_PLLCFGR_PLLSRC BIT(22) /* HSE */
 #define RCC_PLLCFGR_R_RESET (UINT32_C(2) << 28) /* PLLR where there is one; else reserved with the same reset value */
 #define RCC_CFGR 0x40023808u
 #define RCC_CFGR_SW_PLL UINT32_C(2)
@@ -57,7 +57,7 @@ uint32_t clock_init(void)
     }
 #endif
     REGISTER(RCC_PLLCFGR) = RCC_PLLCFGR_R_RESET | (BOARD_PLL_Q << 24) |
-                            (BOARD_CLOCK_HSE ? RCC_PLLCFGR_HSE : 0u) | ((BOARD_PLL_P / 2u - 1u) << 16) |
+                            (BOARD_CLOCK_HSE ? RCC_PLLCFGR_PLLSRC : 0u) | ((BOARD_PLL_P / 2u - 1u) << 16) |
                             (BOARD_PLL_N << 6) | BOARD_PLL_M;
     REGISTER(RCC_CR) |= RCC_CR_PLLON;
 #if BOARD_OVER_DRIVE

@@ -135,6 +135,9 @@ static uint8_t sync(message_reader *arguments, message_writer *reply)
 static region find_region(const tinymbn_model *model, uint8_t number)
 {
     region found = {NULL, 0u, false};
+    if (!run_fits(model)) {
+        return found;
+    }
     switch (number) {
     case REGION_INPUT:
         found = (region){(uint8_t *)model->input(), model->input_bytes, true};

@@ -31,6 +31,7 @@ static struct {
 
     bool kept; /* the answer to the last request, should it be repeated */
     uint32_t kept_crc;
+    uint8_t kept_sequence;
     uint8_t kept_status;
     uint8_t kept_bytes;
     uint8_t kept_answer[KEPT_ANSWER_BYTES];
@@ -97,7 +98,8 @@ static void execute(void)
     uint32_t bytes = 0;
     if (server.request.version != FRAME_VERSION) {
         status = STATUS_VERSION;
-    } else if (server.kept && server.kept_crc == server.request.crc) {
+    } else if (server.kept && server.kept_crc == server.request.crc &&
+               server.kept_sequence == server.request.sequence) {
         status = server.kept_status; /* nothing runs twice */
         bytes = server.kept_bytes;
         memcpy(answer(), server.kept_answer, bytes);
@@ -109,6 +111,7 @@ static void execute(void)
         server.kept = bytes <= KEPT_ANSWER_BYTES;
         if (server.kept) {
             server.kept_crc = server.request.crc;
+            server.kept_sequence = server.request.sequence;
             server.kept_status = status;
             server.kept_bytes = (uint8_t)bytes;
             memcpy(server.kept_answer, answer(), bytes);

@@ -1,6 +1,8 @@
 /* The smallest firmware on the boards' own files: greets, then sends back each byte plus one; letters do other things. */
 #include "board.h"
 
+static uint8_t buffer[4096];
+
 static void count(void)
 {
 #ifdef __arm__
@@ -37,17 +39,16 @@ static void obey(uint8_t byte)
         put(board_overruns() << 16 | seen);
         break;
     }
-    case 'e': { /* echo 4096 bytes as they are */
-        for (uint32_t left = 4096; left != 0;) {
-            const int next = board_read();
-            if (next >= 0) {
-                const uint8_t same = (uint8_t)next;
-                board_write(&same, 1);
-                left--;
+    case 'e': /* take 4096 bytes, then send them: at once would overrun, as the transmitter is 0.05 % slow */
+        for (uint32_t i = 0; i < sizeof(buffer); i++) {
+            int next;
+            while ((next = board_read()) < 0) {
+                board_wait();
             }
+            buffer[i] = (uint8_t)next;
         }
+        board_write(buffer, sizeof(buffer));
         break;
-    }
     case 'r':
         board_reset();
     case 'f': {

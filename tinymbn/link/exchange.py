@@ -19,6 +19,8 @@ MOST_TRIES = 12
 
 _FIRST_EXCHANGE_S = 3.0  # QEMU looks once a second whether somebody reads
 _OTHER_BAUD_S = 0.4
+_QUIET_S = 0.15
+_BOOT_TEXT_S = 0.5
 _SHORTEST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 2.0
 _SILENT_TRIES = 4  # a line on which nothing at all comes is given up
@@ -73,6 +75,8 @@ class Exchange:
         self.damaged = 0  # requests and replies that came damaged, in all
         self._reader = FrameReader()
         self._sequence = 0
+        self._echoes = 0  # requests received: our own words
+        self._strangers = 0  # whole frames that belong to none of our requests
 
     def sync(self) -> None:
         """Finds the board at this baud rate or another and starts a new epoch.
@@ -85,7 +89,9 @@ class Exchange:
         first_baud = self.transport.baud
         begin = self.transport.now()
         self._reader = FrameReader()
-        if self._sync_within(_FIRST_EXCHANGE_S):
+        self._echoes = self._strangers = 0
+        self._listen()
+        if self._sync_within(_FIRST_EXCHANGE_S - (self.transport.now() - begin)):
             return
         for baud in BAUDS:
             if baud != first_baud:
@@ -152,10 +158,11 @@ class Exchange:
             damaged = False
             for frame in self._reader.feed(self.transport.read(deadline - now)):
                 self._check_version(frame)
+                self._echoes += frame.type == FrameType.REQUEST
                 if frame.type == FrameType.EVENT and frame.status == Status.BAD_FRAME:
                     damaged = True  # the board heard us, but not well
                 elif int.from_bytes(frame.payload[:NAME_BYTES], "little") != name or len(frame.payload) < NAME_BYTES:
-                    continue
+                    self._strangers += 1
                 elif frame.type == FrameType.REPLY:
                     return frame
                 elif frame.type == FrameType.EVENT:
@@ -169,6 +176,15 @@ class Exchange:
             now = self.transport.now()
         self._reader.flush()
         return None
+
+    def _listen(self) -> None:
+        """Lets a board that is booting say its lines: a request would come while it cannot listen."""
+        end = self.transport.now() + _BOOT_TEXT_S
+        while self.transport.now() < end:
+            data = self.transport.read(_QUIET_S)
+            if not data:
+                return
+            self._reader.feed(data)
 
     def _sync_within(self, seconds: float) -> bool:
         nonce = secrets.randbits(32) | 1
@@ -226,6 +242,10 @@ class Exchange:
     def _nobody(self, waited_s: float) -> LinkError | DeviceError:
         self._reader.flush()
         name = self.transport.name
+        if self._echoes:
+            return LinkError(f"{name}: what is sent comes back, and nothing else; is RX wired to TX, or an echo on?")
+        if self._strangers and not self._reader.noise_bytes:
+            return LinkError(f"{name}: {self._strangers} frames within {waited_s:.1f} s, none an answer; reset the board")
         if not self._reader.noise_bytes:
             return DeviceError(
                 f"{name}: nothing received within {waited_s:.1f} s; is a board connected, powered and flashed,"

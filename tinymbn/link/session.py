@@ -43,6 +43,7 @@ _DUMPS = 12
 _CONSTANTS_A_REQUEST = 8
 _CRC_PATIENCE = Patience(first_s=3.0, working_s=5.0)
 _BAUD_TRIAL_S = 1.0
+_BAUD_SETTLES_S = 0.02
 _BAUD_FALLS_BACK_S = 3.5  # the board waits 2 s and looks once a second
 
 
@@ -108,6 +109,8 @@ class Session:
         try:
             if self.transport.baud != self._first_baud:
                 self._exchange.request(Operation.BAUD, self._first_baud.to_bytes(4, "little"), tries=2)
+                self._settle_at(self._first_baud)
+                self._exchange.request(Operation.HELLO, messages.piece(0), tries=2)  # else it would go back
         except (LinkError, FirmwareError):
             pass  # the next session finds it by trying
         finally:
@@ -274,7 +277,7 @@ class Session:
             pass  # the reply may be what was lost
         end = self.transport.now() + _BAUD_TRIAL_S
         try:
-            self.transport.set_baud(baud)
+            self._settle_at(baud)
             while self.transport.now() < end:
                 try:
                     self._exchange.request(Operation.HELLO, messages.piece(0), tries=1)
@@ -283,7 +286,7 @@ class Session:
                     continue
         except LinkError:
             pass  # this end cannot do it
-        self.transport.set_baud(before)
+        self._settle_at(before)
         end = self.transport.now() + _BAUD_FALLS_BACK_S
         while True:
             try:
@@ -301,6 +304,11 @@ class Session:
     def echo(self, data: bytes) -> bytes:
         """The same bytes back, through the board; as many as a frame carries at most."""
         return self._exchange.request(Operation.ECHO, data)
+
+    def _settle_at(self, baud: int) -> None:
+        """Changes this end's baud rate and gives the board time to do the same."""
+        self.transport.set_baud(baud)
+        self.transport.read(_BAUD_SETTLES_S)
 
     def _description(self, operation: Operation) -> bytes:
         """A description that comes in pieces."""

@@ -18,6 +18,7 @@ _VECTKEY = 0x05FA
 _D_CACHE_SETS, _D_CACHE_WAYS = 32, 4  # 4 KiB in lines of 32 bytes
 _DWT_UNLOCK = 0xC5ACCE55
 _SYSTICK_MASK = 0xFFFFFF
+_INTERRUPT_SETS = range(0x100, 0x400)  # NVIC registers with a bit an interrupt: enabled, pending, active
 
 
 def _system_registers(interrupts: int) -> list[Register]:
@@ -203,7 +204,7 @@ class SystemControl(Peripheral):
             ways = 2 if self["CSSELR"] & 1 else _D_CACHE_WAYS
             sets = 4096 // 32 // ways
             return 0xF0000000 | (sets - 1) << 13 | (ways - 1) << 3 | 1
-        if name.startswith("NVIC_I") and not name.startswith("NVIC_IPR"):
+        if register.offset in _INTERRUPT_SETS:
             word = int(name[9:])
             chosen = {"SE": self._enabled, "CE": self._enabled, "SP": self._pending, "CP": self._pending}
             return _word(chosen.get(name[6:8], set()), word)
@@ -211,9 +212,9 @@ class SystemControl(Peripheral):
 
     def on_write(self, register: Register, value: int) -> None:  # noqa: D102
         name = register.name
-        if name.startswith("NVIC_I") and not name.startswith("NVIC_IPR"):
+        if register.offset in _INTERRUPT_SETS:
             self._write_interrupts(name, value)
-        elif name.startswith("SYST_"):
+        elif register.offset < 0x100 and name.startswith("SYST_"):
             self._write_systick(name, value)
         elif name == "ICSR":
             self._write_icsr(value)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import struct
-import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -52,7 +52,7 @@ _LONGEST_SLEEP_S = 0.2  # real time between two looks at whether to stop
 
 
 class Device(Protocol):
-    """A peripheral to which something happens while the core sleeps."""
+    """The peripheral to which something happens while the core sleeps: the UART."""
 
     def advance(self) -> None:
         """Let happen what is due by now."""
@@ -60,8 +60,8 @@ class Device(Protocol):
     def next_event_s(self) -> float | None:
         """When something is due that is known already; None if nothing is."""
 
-    def wait_for_event(self, seconds: float) -> None:
-        """Wait in real time for something from outside, at most so long."""
+    def idle(self, longest_s: float, most_s: float, *, asleep: bool) -> None:
+        """Wait in real time for something from outside; ``SerialLine.idle``."""
 
 
 class Lockup(Exception):  # noqa: N818 - the architecture's word
@@ -94,7 +94,7 @@ class VirtualMcu:
         self._peripherals: list[Peripheral] = []
         self._slots: dict[int, Peripheral] = {}
         self._pages: set[int] = set()
-        self._devices: list[Device] = []
+        self._device: Device
         self._bad_access = (0, 0, 0, 0)  # kind, address, size, value
         self._engine.hook_add(UC_HOOK_MEM_INVALID, self._on_bad_access)
         self._resets = self._stops = False
@@ -110,9 +110,9 @@ class VirtualMcu:
                 self._slots[address // _SLOT_BYTES] = peripheral
                 self._map_page(address // _PAGE_BYTES * _PAGE_BYTES)
 
-    def add_device(self, device: Device) -> None:
-        """Name a peripheral to which something happens from outside."""
-        self._devices.append(device)
+    def set_device(self, device: Device) -> None:
+        """Name the peripheral to which something happens from outside; called once before ``run``."""
+        self._device = device
 
     def _map_page(self, page: int) -> None:
         if page in self._pages:
@@ -142,6 +142,11 @@ class VirtualMcu:
             self.findings.add(f"write of 0x{value:X} to 0x{address:08X}, where this virtual board has no peripheral")
             return
         peripheral.write(address - peripheral.base, size, value)
+
+    @property
+    def instructions(self) -> int:
+        """Executed so far, to a block."""
+        return self._counter.count
 
     def _pc(self) -> int:
         return int(self._engine.reg_read(UC_ARM_REG_PC)) & ~1
@@ -232,40 +237,27 @@ class VirtualMcu:
 
     def _sleep(self) -> None:
         """What WFI does: let time pass until an enabled interrupt is pending."""
-        complained = False
+        if not self.system.can_wake():
+            self.findings.add("WFI with no interrupt enabled that could end it")
         while not self._resets and not self._stops:
-            for device in self._devices:
-                device.advance()
+            self._device.advance()
             if self.system.waking():
                 self.check_interrupts()
                 return
-            if not complained and not self.system.can_wake():
-                self.findings.add("WFI with no interrupt enabled that could end it")
-                complained = True
-            if events := self._events_s():
-                tick_s = self._tick_s()
-                self.time.skip(min([*events, *([tick_s] if tick_s is not None else [])]), asleep=True)
-                continue
-            self.idle(_LONGEST_SLEEP_S, asleep=True)
+            event_s = self._device.next_event_s()
+            if event_s is None:
+                self.idle(_LONGEST_SLEEP_S, asleep=True)
+            else:
+                self.time.skip(min(event_s - self.time.seconds, self._tick_s()), asleep=True)
 
     def idle(self, longest_s: float, *, asleep: bool = False) -> None:
         """Wait for the outside world, and let as much virtual time pass, but not more than to the next tick."""
         tick_s = self._tick_s()
-        began = time.monotonic()
-        for device in self._devices:
-            device.wait_for_event(longest_s if tick_s is None else min(longest_s, tick_s))
-        # Not past what has become due meanwhile: a busy computer must not cost the board bytes.
-        limits = [time.monotonic() - began, *self._events_s()]
-        self.time.skip(min(limits if tick_s is None else [*limits, tick_s]), asleep=asleep)
+        self._device.idle(min(longest_s, tick_s), tick_s, asleep=asleep)
 
-    def _events_s(self) -> list[float]:
-        """In how many seconds what the devices know of is due."""
-        now_s = self.time.seconds
-        return [event - now_s for device in self._devices if (event := device.next_event_s()) is not None]
-
-    def _tick_s(self) -> float | None:
+    def _tick_s(self) -> float:
         cycles = self.system.next_tick_cycles()
-        return None if cycles is None else cycles / self.time.hz
+        return math.inf if cycles is None else cycles / self.time.hz
 
     def check_interrupts(self) -> None:
         """Report an interrupt that the chip would take now: this one takes none."""

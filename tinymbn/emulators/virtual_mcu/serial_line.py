@@ -9,6 +9,7 @@ import select
 import struct
 import termios
 import threading
+import time
 import tty
 from collections import deque
 from dataclasses import dataclass
@@ -42,20 +43,20 @@ class SerialLine:
     Args:
         name: the UART's, for findings.
         baud: rate that the port has until somebody sets it.
-        time: the chip's.
+        virtual_time: the chip's.
         findings: where to report.
     """
 
-    def __init__(self, name: str, baud: int, time: VirtualTime, findings: Findings) -> None:
+    def __init__(self, name: str, baud: int, virtual_time: VirtualTime, findings: Findings) -> None:
         self._name, self._nominal_baud = name, baud
-        self._time, self._findings = time, findings
+        self._time, self._findings = virtual_time, findings
         # The host's end stays open here, so that a port may be closed and opened again.
         self._board_end, self._host_end = os.openpty()
         tty.setraw(self._host_end)
         _set_rate(self._host_end, baud)
         os.set_blocking(self._board_end, False)
         self.port = os.ttyname(self._host_end)
-        self._sent: deque[tuple[float, int]] = deque()  # (time, byte)
+        self._sent: deque[tuple[float, int, int]] = deque()  # (time, baud, byte)
         self._received = bytearray()  # by the computer's end, not yet taken by the pseudo-terminal
         self._changed = threading.Condition()
         self._wakes, self._waker = os.pipe()
@@ -74,19 +75,15 @@ class SerialLine:
             if self._wakes in readable:
                 os.read(self._wakes, 4096)
             if writable:
-                with self._changed:
-                    self._write()
+                with self._changed, contextlib.suppress(BlockingIOError):
+                    written = os.write(self._board_end, self._received[:4096])
+                    del self._received[:written]
             if self._board_end in readable:
                 data = os.read(self._board_end, 4096)
                 with self._changed:
-                    now_s = self._time.seconds
-                    self._sent.extend((now_s, byte) for byte in data)
+                    now_s, baud = self._time.seconds, self.host_baud()
+                    self._sent.extend((now_s, baud, byte) for byte in data)
                     self._changed.notify_all()
-
-    def _write(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            written = os.write(self._board_end, self._received[:4096])
-            del self._received[:written]
 
     def _port_rate(self) -> int:
         state = fcntl.ioctl(self._host_end, _TCGETS2, bytes(_TERMIOS2.size))
@@ -100,26 +97,50 @@ class SerialLine:
             return self._nominal_baud
         return rate or self._nominal_baud
 
-    def wait_for_input(self, seconds: float) -> None:
-        """Wait in real time until a byte is on the wire, at most so long."""
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._sent), seconds)
+    def idle(self, longest_s: float, most_s: float, *, asleep: bool) -> None:
+        """Wait in real time until a byte is on the wire, and let as much virtual time pass.
+
+        Args:
+            longest_s: to wait in real time.
+            most_s: of virtual time that may pass.
+            asleep: whether the core's clock stands still meanwhile.
+        """
+        with self._changed:  # held to the end: what is sent meanwhile is stamped after the leap
+            began = time.monotonic()
+            self._changed.wait_for(lambda: bool(self._sent), longest_s)
+            passed_s = min(time.monotonic() - began, most_s)
+            # Not past the byte that has come: a busy computer must not cost the board bytes.
+            if (arrival_s := self.next_arrival_s()) is not None:
+                passed_s = min(passed_s, arrival_s - self._time.seconds)
+            self._time.skip(passed_s, asleep=asleep)
 
     def next_arrival_s(self) -> float | None:
         """When the next byte will have passed the wire; None if none is on it."""
         if not self._sent:
             return None
-        return max(self._wire_free_s, self._sent[0][0]) + BITS_A_BYTE / self.host_baud()
+        sent_s, baud, _ = self._sent[0]
+        return max(self._wire_free_s, sent_s) + BITS_A_BYTE / baud
 
-    def take(self, baud: float) -> Arrival | None:
-        """The next byte that has arrived by now, as a receiver at some rate understands it; None if there is none."""
+    def has_arrived(self, now_s: float) -> bool:
+        """Whether there is something to ``take``."""
+        when_s = self.next_arrival_s() if self._sent else None
+        return when_s is not None and when_s <= now_s
+
+    def take(self, now_s: float, baud: float | None) -> Arrival | None:
+        """The next byte that has arrived by now, as a receiver at some rate understands it; None if there is none.
+
+        Args:
+            now_s: virtual time.
+            baud: the receiver's rate; None where nobody listens, and any byte will do.
+        """
         when_s = self.next_arrival_s()
-        if when_s is None or when_s > self._time.seconds:
+        if when_s is None or when_s > now_s:
             return None
         with self._changed:
-            _, byte = self._sent.popleft()
+            _, host_baud, byte = self._sent.popleft()
         self._wire_free_s = when_s
-        host_baud = self.host_baud()
+        if baud is None:
+            return Arrival(byte, framing_error=False)
         self._check_rate(baud, host_baud)
         return Arrival(*_sampled(byte, host_baud, baud))
 
@@ -131,10 +152,8 @@ class SerialLine:
             waiting = len(self._received)
             if waiting < _UNREAD_BYTES:  # else nobody listens
                 self._received.append(_sampled(byte, baud, host_baud)[0])
-            if not waiting:
-                self._write()
-                if self._received:
-                    os.write(self._waker, b"\0")
+        if not waiting:
+            os.write(self._waker, b"\0")
 
     def _check_rate(self, baud: float, host_baud: int) -> None:
         error = baud / host_baud - 1

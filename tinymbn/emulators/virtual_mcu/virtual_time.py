@@ -34,7 +34,8 @@ class VirtualTime:
     @property
     def seconds(self) -> float:
         """Seconds since power-on."""
-        return self._base_s + (self.cycles - self._base_cycles) / self.hz
+        cycles = self._instructions() + self._skipped + self._slept
+        return self._base_s + (cycles - self._base_cycles) / self.hz
 
     def set_hz(self, hz: float) -> None:
         """Change the core's clock from now on."""

@@ -69,5 +69,5 @@ def build(machine: str, baud: int) -> tuple[VirtualMcu, str]:
     pins = tuple((ports[pin.port], pin) for pin in (wiring.transmit, wiring.receive))
     usart = Usart(wiring.uart, wiring.uart_base, wiring.uart_interrupt, pins, tree, line, mcu)
     mcu.add((tree.rcc, tree.power, tree.flash, *ports.values(), usart))
-    mcu.add_device(usart)
+    mcu.set_device(usart)
     return mcu, line.port

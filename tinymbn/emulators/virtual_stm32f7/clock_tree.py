@@ -288,6 +288,7 @@ class ClockTree:
 
     def __init__(self, mcu: VirtualMcu, hse_hz: int) -> None:
         self._mcu, self._hse_hz = mcu, hse_hz
+        self.changes = 0  # so far
         self.rcc = ResetAndClock(self, mcu)
         self.power = Power(self, self.rcc, mcu)
         self.flash = Flash(self, mcu)
@@ -353,6 +354,7 @@ class ClockTree:
 
     def update(self) -> None:
         """Take over the clocks as they are now, and check all that depends on them."""
+        self.changes += 1
         core_hz = self.core_hz
         self._mcu.time.set_hz(core_hz)
         needed = max(0, math.ceil(core_hz / _HZ_A_WAIT_STATE) - 1)

@@ -18,9 +18,9 @@ _OTHER_CR1 = bits((13, 12), 10, 28)
 _OTHER_CR2 = bits((19, 15), (14, 11), 20, 23)
 _OTHER_CR3 = bits(1, 3, 5, 6, 7, 8, 9, 14)
 
-# Polls of the status with nothing in between, after which the rest of a wait is leapt over. Fewer, and a poll that
-# precedes each byte sent costs the whole wait.
-_PATIENCE = 8
+# Polls of the status with nothing in between, after which the rest of a wait is leapt over.
+_PATIENCE = 4
+_POLL_INSTRUCTIONS = 100  # most from one poll to the next, with one other register read, such as a clock, between
 _LONGEST_POLL_S = 1e-3  # of real time, in which a polling core is kept waiting for input
 
 
@@ -49,7 +49,8 @@ class Usart(ClockedPeripheral):
     ) -> None:
         self._number, self._interrupt = int(name[-1]), interrupt
         self._pins, self._tree, self._line = pins, tree, line
-        self._lost = self._overwritten = 0
+        self._lost = 0
+        self._baud, self._baud_made_of = 0.0, (-1, 0, 0)
         registers = [
             Register("CR1", 0x00, writable=bits(0, (28, 2))),
             Register("CR2", 0x04, writable=bits((6, 4), (31, 8))),
@@ -68,18 +69,21 @@ class Usart(ClockedPeripheral):
 
     def reset(self) -> None:  # noqa: D102
         super().reset()
-        self._polls = 0
+        self._polls, self._polled_at = 0, (0, 0)
         self._data_free_s = self._sent_s = 0.0  # when TDR is free, and when the last byte has passed the wire
-        self._mcu.system.set_line(self._interrupt, False)
+        self._raised = False
 
     @property
     def baud(self) -> float:
         """The rate that clock and divider make; RM0385, 31.5.4."""
-        divider = self["BRR"]
-        if self["CR1"] & _OVER8:
-            divider = divider & 0xFFF0 | (divider & 7) << 1
-            return 2 * self._tree.usart_hz(self._number) / max(1, divider)
-        return self._tree.usart_hz(self._number) / max(1, divider)
+        made_of = self._tree.changes, self["BRR"], self["CR1"] & _OVER8
+        if made_of != self._baud_made_of:
+            self._baud_made_of = made_of
+            divider, clock_hz = self["BRR"], self._tree.usart_hz(self._number)
+            if self["CR1"] & _OVER8:
+                divider, clock_hz = divider & 0xFFF0 | (divider & 7) << 1, 2 * clock_hz
+            self._baud = clock_hz / max(1, divider)
+        return self._baud
 
     def on_read(self, register: Register) -> int:  # noqa: D102
         if register.name == "ISR":
@@ -162,14 +166,21 @@ class Usart(ClockedPeripheral):
 
     def advance(self) -> None:
         """Let happen what is due by now: bytes that have gone, bytes that have come."""
-        now_s = self._mcu.time.seconds
+        now_s, status = self._mcu.time.seconds, self._values["ISR"]
         if now_s >= self._data_free_s:
-            self["ISR"] |= _TXE
-        if now_s >= self._sent_s and not self["ISR"] & _TC:
-            self["ISR"] |= _TC
-        while (arrival := self._line.take(self.baud)) is not None:
-            if self["CR1"] & (_UE | _RE) != _UE | _RE:
-                continue  # nobody listens
+            self._values["ISR"] |= _TXE
+        if now_s >= self._sent_s:
+            self._values["ISR"] |= _TC
+        if self._line.has_arrived(now_s):
+            self._receive(now_s)
+        if self._values["ISR"] != status:
+            self._update_interrupt()
+
+    def _receive(self, now_s: float) -> None:
+        listening = self["CR1"] & (_UE | _RE) == _UE | _RE
+        while (arrival := self._line.take(now_s, self.baud if listening else None)) is not None:
+            if not listening:
+                continue
             if arrival.framing_error:
                 self["ISR"] |= _FE
             if self["ISR"] & _ORE:
@@ -183,7 +194,6 @@ class Usart(ClockedPeripheral):
             else:
                 self["ISR"] |= _ORE
                 self._lose()
-        self._update_interrupt()
 
     def _lose(self) -> None:
         self._lost += 1
@@ -197,20 +207,24 @@ class Usart(ClockedPeripheral):
             or (status & _TC and enabled & _TCIE)
             or (status & _TXE and enabled & _TXEIE)
         )
-        self._mcu.system.set_line(self._interrupt, bool(raised))
-        if raised:
+        if bool(raised) != self._raised:
+            self._raised = bool(raised)
+            self._mcu.system.set_line(self._interrupt, self._raised)
             self._mcu.check_interrupts()
 
     def _poll(self) -> None:
         """The status is read: when that happens again and again, leap to what is waited for."""
-        self._polls += 1
-        if self._polls <= _PATIENCE:
+        instructions, accesses = self._mcu.instructions, self._mcu.accesses
+        near = instructions - self._polled_at[0] < _POLL_INSTRUCTIONS and accesses - self._polled_at[1] <= 2
+        self._polled_at = instructions, accesses
+        self._polls = self._polls + 1 if near else 0
+        if self._polls < _PATIENCE:
             return
-        now_s = self._mcu.time.seconds
         event_s = self.next_event_s()
         if event_s is not None:
-            self._mcu.time.skip(event_s - now_s, asleep=False)
-            self._polls = 0
+            # A byte that has come and is not read is no wait for the next one; one for the transmitter may be.
+            if not self["ISR"] & _RXNE or self._sent_s > self._mcu.time.seconds:
+                self._mcu.time.skip(event_s - self._mcu.time.seconds, asleep=False)
         elif not self["ISR"] & _RXNE:
             self._mcu.idle(_LONGEST_POLL_S)
 
@@ -221,6 +235,6 @@ class Usart(ClockedPeripheral):
         arrival_s = self._line.next_arrival_s()
         return min([*events, *([max(arrival_s, now_s)] if arrival_s is not None else [])], default=None)
 
-    def wait_for_event(self, seconds: float) -> None:
-        """Wait in real time for a byte from the computer."""
-        self._line.wait_for_input(seconds)
+    def idle(self, longest_s: float, most_s: float, *, asleep: bool) -> None:
+        """Wait in real time for a byte from the computer; ``SerialLine.idle``."""
+        self._line.idle(longest_s, most_s, asleep=asleep)

@@ -1,0 +1,135 @@
+"""What several commands take: files, models, boards, options of the generator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tinymbn.errors import OptionError
+from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
+
+if TYPE_CHECKING:
+    from tinymbn.board import Board
+    from tinymbn.graph import Graph
+    from tinymbn_codegen.options import Options
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+MODEL_SUFFIXES = (".npz", ".tflite")
+MODEL_HERE = Path("model.npz")  # what a command takes when no model is named
+
+# Whether a file can be read is told by what reads it, with the exit code of its kind.
+FILE = click.Path(path_type=Path, readable=False)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on standard error.")
+board = click.option("--board", "board_name", metavar="B", help="See tinymbn boards; or a folder with a board.toml.")
+compiler = click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="Default: gcc, else zig.")
+optimise = click.option(
+    "--optimise", type=click.Choice(["-O0", "-O1", "-O2", "-O3", "-Os"]), default="-O2", help="Default: -O2."
+)
+
+
+def generator_options(command: _Command) -> _Command:
+    """Adds what decides the generated C: ``name``, ``without`` and ``kernels``."""
+    for option in (
+        click.option("--kernels", type=click.Choice(["chosen", "plain"]), default="chosen", help="Default: chosen."),
+        click.option("--without", multiple=True, metavar="PASS", help="Switch off a pass: see docs/codegen.md."),
+        click.option("--name", default="model", metavar="NAME", help="Prefix of files and symbols. Default: model."),
+    ):
+        command = option(command)
+    return command
+
+
+def make_options(name: str, without: Sequence[str], kernels: Any) -> Options:
+    """The generator's options as a command was given them."""
+    from tinymbn_codegen.options import Options
+
+    return Options(name=name, without=frozenset(without), kernels=kernels)
+
+
+def usage(problem: str) -> click.UsageError:
+    """A complaint with the hint where help is."""
+    return click.UsageError(problem, click.get_current_context())
+
+
+def split_model(files: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
+    """MODEL, if the first file is one, and the pictures."""
+    is_model = [file.suffix.lower() in MODEL_SUFFIXES and not os.path.isdir(file) for file in files]
+    if any(is_model[1:]):
+        raise usage(f"{files[is_model.index(True, 1)]}: a model comes first, and there is one")
+    return (files[0], files[1:]) if any(is_model) else (None, files)
+
+
+def model_and_pictures(files: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
+    """MODEL and pictures; with nothing given, the samples that ship."""
+    model, images = split_model(files)
+    if not files and not MODEL_HERE.is_file():
+        return None, [SAMPLE_PICTURES]
+    if not images:
+        raise usage("no IMAGE is given")
+    return model, images
+
+
+def load(path: Path | None, *, quiet: bool = True) -> Graph:
+    """The model at the path, else the default one, with a remark which that is."""
+    from tinymbn.load import load_model
+
+    if path is None:
+        path = MODEL_HERE if MODEL_HERE.is_file() else SHIPPED_MODEL
+        if not quiet:
+            where = "in this folder" if path is MODEL_HERE else "which ships with tinymbn"
+            click.echo(f"model: {path.name}, {where}", err=True)
+    return load_model(path)
+
+
+def load_board(name: str | None) -> Board:
+    """The board that ``--board`` names."""
+    from tinymbn import board
+
+    if name is None:
+        raise usage(f"--board is missing; one of {', '.join(known.name for known in board.known_boards())}")
+    return board.load_board(name)
+
+
+def require_output(path: Path, inputs: Sequence[Path | None]) -> None:
+    """Refuse an output before long work: one that cannot be written, or would replace what is read.
+
+    A ``.npz`` model may be replaced by itself with other labels.
+    """
+    from tinymbn.files import require_writable
+
+    if path.suffix.lower() != ".npz":
+        raise usage(f"{path}: expected a name that ends in .npz")
+    require_writable(path)
+    for other in inputs:
+        try:
+            same = other is not None and path.exists() and path.samefile(other)
+        except OSError:
+            continue  # the input's own error comes when it is read
+        if same:
+            raise usage(f"{path}: it is read, and would be replaced")
+
+
+def firmware_folder(folder: Path | None) -> Path:
+    """The folder that was named, else this one, else the only ``firmware-*`` in it.
+
+    Raises:
+        OptionError: none was named and it cannot be guessed.
+    """
+    from tinymbn.project_file import is_project
+
+    if folder is not None:
+        return folder
+    here = Path()
+    if is_project(here):
+        return here
+    found = [path for path in sorted(here.glob("firmware-*")) if is_project(path)]
+    if len(found) != 1:
+        names = ", ".join(map(str, found)) or "none"
+        raise OptionError(f"no DIR is given; folders of tinymbn codegen here: {names}; name one")
+    return found[0]

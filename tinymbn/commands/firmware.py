@@ -1,0 +1,187 @@
+"""Commands from a model to a board: plan, codegen, build, flash, deploy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tinymbn.commands import arguments
+from tinymbn.errors import PlanError
+from tinymbn.terminal import Status
+
+if TYPE_CHECKING:
+    from tinymbn.board import Board
+    from tinymbn.build import BuildResult
+    from tinymbn.graph import Graph
+    from tinymbn.toolchain import CompilerName
+    from tinymbn_codegen.options import Options
+
+
+@click.command()
+@click.argument("model", type=arguments.FILE, required=False)
+@arguments.board
+@arguments.generator_options
+@arguments.as_json
+def plan(
+    model: Path | None, board_name: str | None, name: str, without: tuple[str, ...], kernels: str, as_json: bool
+) -> None:
+    """Show how a MODEL would run on a board: RAM, flash, where each layer's output lies.
+
+    Exit code 4 where it does not fit; then it is said by how many bytes, and what would.
+    """
+    from tinymbn import bench_report
+    from tinymbn.firmware import plan_model
+    from tinymbn_codegen.fit import largest_sizes, require_fit
+
+    board = arguments.load_board(board_name)
+    options = arguments.make_options(name, without, kernels)
+    graph = arguments.load(model)
+    made, budget = plan_model(graph, board, options)
+    if as_json:
+        sizes = largest_sizes(graph, board, options) if budget.missing is not None else ()
+        click.echo(json.dumps(bench_report.plan_values(made, budget, board, sizes), indent=2))
+    else:
+        bench_report.print_plan(made, budget, board)
+    require_fit(graph, made, board, budget)
+
+
+@click.command()
+@click.argument("model", type=arguments.FILE, required=False)
+@arguments.board
+@click.option("-o", "--output", type=arguments.FILE, metavar="DIR", help="Default: firmware-<board>.")
+@click.option("--library", is_flag=True, help="The model alone, without main, link and board.")
+@arguments.generator_options
+@arguments.as_json
+@arguments.quiet
+def codegen(
+    model: Path | None,
+    board_name: str | None,
+    output: Path | None,
+    library: bool,
+    name: str,
+    without: tuple[str, ...],
+    kernels: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write the C of a MODEL for a board.
+
+    DIR is made; if it is there, it has to be empty or made by codegen before.
+    """
+    board = arguments.load_board(board_name)
+    options = arguments.make_options(name, without, kernels)
+    folder = _write(arguments.load(model, quiet=quiet), board, options, output, library=library)
+    if as_json:
+        click.echo((folder / "plan.json").read_text(encoding="utf-8"), nl=False)
+        return
+    click.echo(f"{folder}: {len(_files(folder))} files")
+    click.echo(f"next: tinymbn build {folder}")
+
+
+@click.command()
+@click.argument("folder", type=arguments.FILE, metavar="[DIR]", required=False)
+@arguments.compiler
+@arguments.optimise
+@arguments.as_json
+@arguments.quiet
+def build(folder: Path | None, compiler: CompilerName | None, optimise: str, as_json: bool, quiet: bool) -> None:
+    """Compile and link DIR, check the stack, and show how full the memories are.
+
+    DIR is a folder made by codegen. Left out, it is this one, or the only firmware-* in it.
+    """
+    from tinymbn import bench_report
+
+    result = _build(arguments.firmware_folder(folder), compiler, optimise, quiet=quiet)
+    if as_json:
+        click.echo(json.dumps(bench_report.build_values(result), indent=2))
+        return
+    if result.warnings and not quiet:
+        click.echo(result.warnings, err=True)
+    bench_report.print_build(result)
+
+
+@click.command()
+@click.argument("folder", type=arguments.FILE, metavar="[DIR]", required=False)
+@click.option("--runner", metavar="TOOL", help="Default: the first of the board's tools that is installed.")
+@click.option("--dry-run", is_flag=True, help="Print the command and do nothing.")
+@arguments.as_json
+def flash(folder: Path | None, runner: str | None, dry_run: bool, as_json: bool) -> None:
+    """Bring DIR's firmware onto the board."""
+    values = _flash(arguments.firmware_folder(folder), runner, dry_run=dry_run, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] [IMAGE]...")
+@arguments.board
+@click.option("-o", "--output", type=arguments.FILE, metavar="DIR", help="Default: firmware-<board>.")
+@click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
+@click.option("--emulate", is_flag=True, help="Run in the board's emulator; nothing is flashed.")
+@click.option("--runner", metavar="TOOL", help="Default: the first of the board's tools that is installed.")
+@arguments.generator_options
+@arguments.compiler
+@arguments.optimise
+@arguments.quiet
+def deploy(
+    files: tuple[Path, ...],
+    board_name: str | None,
+    output: Path | None,
+    port: str | None,
+    emulate: bool,
+    runner: str | None,
+    name: str,
+    without: tuple[str, ...],
+    kernels: str,
+    compiler: CompilerName | None,
+    optimise: str,
+    quiet: bool,
+) -> int:
+    """Generate, build, flash and verify, one after the other."""
+    from tinymbn import bench_report
+    from tinymbn.commands.verification import run_verification
+    from tinymbn.workbench import Request
+
+    board = arguments.load_board(board_name)
+    model, images = arguments.split_model(files)
+    graph = arguments.load(model, quiet=quiet)
+    folder = _write(graph, board, arguments.make_options(name, without, kernels), output, library=False)
+    click.echo(f"{folder}: {len(_files(folder))} files")
+    bench_report.print_build(_build(folder, compiler, optimise, quiet=quiet))
+    request = Request(graph=graph, board=board, folder=folder, emulate=emulate, port=port)
+    if not request.emulated:
+        _flash(folder, runner, dry_run=False, quiet=quiet)
+    return run_verification(request, images, quiet=quiet)
+
+
+def _write(graph: Graph, board: Board, options: Options, output: Path | None, *, library: bool) -> Path:
+    from tinymbn.firmware import write_firmware
+
+    folder = output or Path(f"{options.name}-library" if library else f"firmware-{board.name}")
+    write_firmware(graph, board, options, folder, library=library)
+    return folder
+
+
+def _files(folder: Path) -> list[str]:
+    files: list[str] = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["files"]
+    return files
+
+
+def _build(folder: Path, compiler: CompilerName | None, optimise: str, *, quiet: bool) -> BuildResult:
+    from tinymbn.workbench import build_folder
+
+    with Status(quiet=quiet) as status:
+        status.tell("compiling")
+        return build_folder(
+            folder,
+            compiler=compiler,
+            optimise=optimise,
+            progress=lambda done, of: status.tell(f"compiled {done} of {of}"),
+        )
+
+
+def _flash(folder: Path, runner: str | None, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
+    raise PlanError("not yet")

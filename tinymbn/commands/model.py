@@ -1,0 +1,193 @@
+"""Commands about models on this computer: run, import, info."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tinymbn.commands import arguments
+from tinymbn.errors import ImageError, TinymbnError
+from tinymbn.terminal import complain
+
+if TYPE_CHECKING:
+    from tinymbn.preprocessing import Preprocessing
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Real numbers with commas between them: ``123.7,116.3,103.5``."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}; expected numbers with commas between them") from None
+
+
+_RESIZE = click.Choice(["squash", "crop"])
+_LABELS = click.option("--labels", "labels_file", type=arguments.FILE, metavar="FILE", help="Class names, one a line.")
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] IMAGE...")
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Classes to show: 5, of several pictures 1.")
+@_LABELS
+@click.option("--resize", type=_RESIZE, help="Squash a picture to the input's shape, or crop its centre.")
+@click.option("--layers", is_flag=True, help="Show each layer's output: shape, range, CRC-32.")
+@click.option("--profile", is_flag=True, help="Show how long each layer takes on this computer.")
+@click.option("--output", type=arguments.FILE, metavar="FILE.npz", help="Write the raw outputs of all pictures.")
+@arguments.as_json
+@arguments.quiet
+def run(
+    files: tuple[Path, ...],
+    top: int | None,
+    labels_file: Path | None,
+    resize: Any,
+    layers: bool,
+    profile: bool,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Run a MODEL on pictures.
+
+    IMAGE is a PNG, JPEG or BMP file, a .npy array, or a folder of them. MODEL is a .npz or .tflite file.
+    Left out, it is model.npz in this folder, else the model that ships with tinymbn, which reads handwritten
+    digits.
+
+    A picture is turned upright as its EXIF data say, what is transparent becomes white, and it is squashed to
+    the input's size unless the model or --resize says crop.
+    """
+    model, images = arguments.model_and_pictures(files)
+    if output is not None:
+        arguments.require_output(output, [model or arguments.MODEL_HERE, labels_file, *images])
+    from tinymbn import inference, report, terminal
+    from tinymbn.interpreter import Interpreter
+    from tinymbn.kernels.jit import is_compiled
+    from tinymbn.labels import with_labels
+
+    graph = arguments.load(model, quiet=quiet)
+    if resize is not None:
+        graph = replace(graph, preprocessing=replace(graph.preprocessing, resize=resize))
+    if labels_file is not None:
+        graph = with_labels(graph, labels_file)
+    pictures = inference.find_pictures(images)
+    interpreter = Interpreter(graph)
+    if not quiet and sys.stderr.isatty() and not is_compiled():
+        click.echo("compiling the kernels; this happens once and takes some seconds ...", err=True)
+
+    out = report.JsonReport(graph, top) if as_json else report.TextReport(graph, pictures, top)
+    done: list[inference.PictureResult] = []
+    failed = False
+    results = inference.run_pictures(interpreter, pictures, layers=layers)
+    with closing(terminal.with_progress(results, len(pictures), quiet=quiet)) as shown:
+        for result in shown:
+            if isinstance(result, inference.PictureError):
+                complain(str(result.error))
+                failed = True
+            elif output is not None or not done:  # --profile needs one; thousands need not be kept for nothing
+                done.append(result)
+            out.add(result)
+    if profile and done:
+        out.add_times(inference.layer_times(interpreter, done[0].input))
+    out.finish()
+    if output is not None and done:
+        inference.save_outputs(output, graph, done)
+    return ImageError.exit_code if failed else 0
+
+
+@click.command("import")
+@click.argument("model", type=arguments.FILE)
+@click.option("-o", "--output", type=arguments.FILE, metavar="FILE.npz", help="Default: a new model.npz.")
+@_LABELS
+@click.option("--input-range", type=_numbers, metavar="LOW,HIGH", help="Real values of pixels 0 and 255.")
+@click.option("--mean", type=_numbers, metavar="A,B,C", help="Taken from a pixel of 0..255; one, or one a channel.")
+@click.option("--std", type=_numbers, metavar="A,B,C", help="By which the difference is divided.")
+@click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), help="Of the three channels.")
+@click.option("--resize", type=_RESIZE, help="Squash a picture to the input's shape, or crop its centre.")
+def import_model(
+    model: Path,
+    output: Path | None,
+    labels_file: Path | None,
+    input_range: tuple[float, ...] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    channel_order: Any,
+    resize: Any,
+) -> None:
+    """Write a .tflite MODEL as .npz.
+
+    Labels, and what is to be done to a picture, go with it. A .npz MODEL is taken as well, to change these.
+    Mean and std are in the order in which the model takes the channels.
+    """
+    if (mean is None) != (std is None):
+        raise arguments.usage("--mean and --std go together")
+    if input_range is not None and (mean is not None or len(input_range) != 2):
+        problem = "--input-range takes two numbers, and no --mean and --std beside it"
+        raise arguments.usage(problem)
+    if output is None:
+        output = arguments.MODEL_HERE
+        if output.exists():
+            problem = f"{output} exists; to replace it, say so: -o {output}"
+            raise arguments.usage(problem)
+    arguments.require_output(output, [labels_file, model if model.suffix.lower() != ".npz" else None])
+    from tinymbn.labels import with_labels
+    from tinymbn.model_file import save_model
+    from tinymbn.summary import preprocessing_text
+
+    graph = arguments.load(model)
+    graph = replace(
+        graph, preprocessing=_preprocessing(graph.preprocessing, input_range, mean, std, channel_order, resize)
+    )
+    if labels_file is not None:
+        graph = with_labels(graph, labels_file)
+    picture = preprocessing_text(graph)  # complains of a mean that does not fit the input
+    save_model(graph, output)
+    size = f"{len(graph.layers)} layers, {graph.macs:,} MACs, {graph.parameters:,} weights and biases"
+    click.echo(f"{output}: {size}, {output.stat().st_size:,} bytes")
+    click.echo(f"picture: {picture}")
+
+
+@click.command()
+@click.argument("model", type=arguments.FILE, required=False)
+@arguments.as_json
+def info(model: Path | None, as_json: bool) -> None:
+    """Show a MODEL's layers, cost and input.
+
+    MODEL is a .npz or .tflite file. Left out, it is model.npz in this folder, else the model that ships.
+    """
+    graph = arguments.load(model)
+    if as_json:
+        from tinymbn.summary import model_values
+
+        click.echo(json.dumps(model_values(graph), indent=2))
+        return
+    from tinymbn.tables import print_model
+
+    print_model(graph)
+
+
+def _preprocessing(
+    before: Preprocessing,
+    input_range: tuple[float, ...] | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    channel_order: Any,
+    resize: Any,
+) -> Preprocessing:
+    """What the user says, over what was known before; only the values of pixels may be a guess."""
+    from tinymbn.preprocessing import Preprocessing
+
+    after = before
+    if input_range is not None:
+        low, high = input_range
+        try:
+            after = Preprocessing.of_range(low, high)
+        except TinymbnError as error:
+            raise arguments.usage(str(error)) from None
+    elif mean is not None:
+        after = Preprocessing(mean=mean, std=std, origin="user")
+    return replace(after, channel_order=channel_order or before.channel_order, resize=resize or before.resize)

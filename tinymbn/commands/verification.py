@@ -1,0 +1,218 @@
+"""Commands that ask a firmware: verify, profile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tinymbn.commands import arguments
+from tinymbn.terminal import Status
+
+if TYPE_CHECKING:
+    from tinymbn.toolchain import CompilerName
+    from tinymbn.workbench import Request
+
+EXIT_DIFFERS = 9
+
+_PORT = click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
+_BAUD = click.option("--baud", type=click.IntRange(1200, 10_000_000), metavar="N", help="Default: the board's own.")
+_EMULATE = click.option("--emulate", is_flag=True, help="Run in the board's emulator.")
+_FIRMWARE = click.option(
+    "--firmware", "folder", type=arguments.FILE, metavar="DIR", help="Run the .elf in DIR as it lies there."
+)
+_SEED = click.option("--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of made inputs. Default: 0.")
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] [IMAGE]...")
+@arguments.board
+@_PORT
+@_EMULATE
+@_FIRMWARE
+@click.option("-n", "count", type=click.IntRange(min=0), default=3, metavar="N", help="Made inputs. Default: 3.")
+@_SEED
+@click.option("--report", type=arguments.FILE, metavar="FILE.json", help="Write what was compared, and with what.")
+@_BAUD
+@arguments.generator_options
+@arguments.compiler
+@arguments.optimise
+@arguments.as_json
+@arguments.quiet
+def verify(
+    files: tuple[Path, ...],
+    board_name: str | None,
+    port: str | None,
+    emulate: bool,
+    folder: Path | None,
+    count: int,
+    seed: int,
+    report: Path | None,
+    baud: int | None,
+    name: str,
+    without: tuple[str, ...],
+    kernels: str,
+    compiler: CompilerName | None,
+    optimise: str,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Compare every byte of every layer on a board with the reference.
+
+    Inputs are the IMAGEs, then N made ones: all-min, all-max, noise and smooth fields in turn. An emulated board
+    gets its firmware generated and built, or takes the one in --firmware DIR. A real board is asked what it holds.
+
+    Exit code 0: equal. 9: bytes differ; the first layer that does is named. 10: another board, model or version.
+    """
+    model, images = arguments.split_model(files)
+    if count == 0 and not images:
+        raise arguments.usage("there is nothing to compare: no IMAGE, and -n 0")
+    if report is not None:
+        from tinymbn.files import require_writable
+
+        require_writable(report)
+    request = _request(
+        model, board_name, port, emulate, folder, baud, name, without, kernels, compiler, optimise, quiet=quiet
+    )
+    return run_verification(
+        request, images, count=count, seed=seed, report=report, as_json=as_json, quiet=quiet or as_json
+    )
+
+
+def run_verification(
+    request: Request,
+    images: Sequence[Path],
+    *,
+    count: int = 3,
+    seed: int = 0,
+    report: Path | None = None,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Verify, print, and give the exit code."""
+    from tinymbn import bench_report
+    from tinymbn.files import write_file
+    from tinymbn.inference import find_pictures
+    from tinymbn.stimuli import stimuli
+    from tinymbn.verify import identify
+    from tinymbn.verify import verify as compare
+    from tinymbn.workbench import open_bench
+
+    inputs = stimuli(request.graph, find_pictures(images), count, seed)
+    with Status(quiet=quiet) as status, open_bench(request, progress=status.tell) as bench:
+        identity = identify(bench.connection, request.graph, request.board)
+        layers = len(identity.plan.steps)
+
+        def tell(what: str, done: int, layer: int) -> None:
+            status.tell(f"{done} inputs equal; {what}: layer {layer} of {layers}")
+
+        verdict = compare(bench.connection, identity, inputs, tell)
+        values = bench_report.verdict_values(verdict, identity, bench.connection, request.board, bench.compiler)
+    if report is not None:
+        write_file(report, (json.dumps(values, indent=2) + "\n").encode())
+    if as_json:
+        click.echo(json.dumps(values, indent=2))
+    else:
+        bench_report.print_verdict(verdict, identity, bench.connection, request.board, bench.compiler)
+    return 0 if verdict.equal else EXIT_DIFFERS
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] [IMAGE]")
+@arguments.board
+@_PORT
+@_EMULATE
+@_FIRMWARE
+@click.option("-n", "runs", type=click.IntRange(min=1, max=1000), default=1, metavar="N", help="Runs. Default: 1.")
+@_SEED
+@_BAUD
+@arguments.generator_options
+@arguments.compiler
+@arguments.optimise
+@arguments.as_json
+@arguments.quiet
+def profile(
+    files: tuple[Path, ...],
+    board_name: str | None,
+    port: str | None,
+    emulate: bool,
+    folder: Path | None,
+    runs: int,
+    seed: int,
+    baud: int | None,
+    name: str,
+    without: tuple[str, ...],
+    kernels: str,
+    compiler: CompilerName | None,
+    optimise: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Show what each layer takes on a board: cycles; in an emulator instructions."""
+    from tinymbn import bench_report
+    from tinymbn.profile import ICOUNT_SHIFT
+    from tinymbn.profile import profile as measure
+    from tinymbn.stimuli import stimuli
+    from tinymbn.verify import identify
+    from tinymbn.workbench import open_bench
+
+    model, images = arguments.split_model(files)
+    if len(images) > 1:
+        raise arguments.usage("one IMAGE at most: what a network takes does not depend on it")
+    request = _request(
+        model, board_name, port, emulate, folder, baud, name, without, kernels, compiler, optimise, quiet=quiet
+    )
+    stimulus = list(stimuli(request.graph, images, 3 - 3 * len(images), seed))[-1]
+    with (
+        Status(quiet=quiet or as_json) as status,
+        open_bench(request, icount_shift=ICOUNT_SHIFT, progress=status.tell) as bench,
+    ):
+        identity = identify(bench.connection, request.graph, request.board)
+        layers = len(identity.plan.steps)
+
+        def tell(done: int, layer: int) -> None:
+            status.tell(f"run {done + 1} of {runs}: layer {layer} of {layers}")
+
+        result = measure(bench.connection, identity, stimulus, runs, tell)
+    if as_json:
+        click.echo(json.dumps(bench_report.profile_values(result, request.board), indent=2))
+        return
+    bench_report.print_profile(result, request.board)
+
+
+def _request(
+    model: Path | None,
+    board_name: str | None,
+    port: str | None,
+    emulate: bool,
+    folder: Path | None,
+    baud: int | None,
+    name: str,
+    without: tuple[str, ...],
+    kernels: str,
+    compiler: CompilerName | None,
+    optimise: str,
+    *,
+    quiet: bool,
+) -> Request:
+    """Which firmware is wanted, and where."""
+    from tinymbn.project_file import made_for
+    from tinymbn.workbench import Request
+
+    if board_name is None and folder is not None:
+        board_name = made_for(folder)
+    board = arguments.load_board(board_name)
+    return Request(
+        graph=arguments.load(model, quiet=quiet),
+        board=board,
+        options=arguments.make_options(name, without, kernels),
+        folder=folder,
+        emulate=emulate,
+        port=port,
+        baud=baud,
+        optimise=optimise,
+        compiler=compiler,
+    )
