@@ -38,6 +38,7 @@ from tinymbn_codegen.memory import Buffer
 Times = NDArray[np.int64]
 
 NEVER = -1
+ANYWHERE = -(2**40)  # a distance that nothing needs
 
 
 def order(layer: AnyLayer, shapes: Sequence[Shape], output: Shape) -> tuple[Times, list[Times]]:
@@ -104,11 +105,14 @@ def _window(layer: Any, shape: Shape, output: Shape, read: Times) -> None:
 
 
 def least_distance(written: Times, read: Times) -> int:
-    """How far below an input an output has to begin so as to overwrite only what has been read."""
+    """How far below an input an output has to begin so as to overwrite only what has been read.
+
+    ANYWHERE if all is read before the first byte is written.
+    """
     # Byte i of the input is spoilt by output bytes written before its last read: those below ``early[i]``.
     early = np.searchsorted(written, read)
     needed = (read != NEVER) & (early > 0)
-    return int(np.max(np.where(needed, early - np.arange(len(read)), -len(written))))
+    return int(np.max((early - np.arange(len(read)))[needed], initial=ANYWHERE))
 
 
 def problem(graph: Graph, buffers: Sequence[Buffer]) -> str | None:

@@ -106,7 +106,7 @@ int main(void)
             put(board_status());
             put(board_overruns());
             put(initialised);
-            put(weights[3]);
+            put(((const volatile uint8_t *)weights)[3]);
             initialised++;
             break;
         case 'C':

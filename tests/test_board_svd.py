@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tinymbn.board import load_board
+from tinymbn.board import Counter, Pin, Uart, load_board
 from tinymbn_codegen.board_files import board_files
 
 FOLDER = os.environ.get("TINYMBN_SVD")
@@ -99,7 +99,8 @@ def test_board_facts_are_those_of_the_chip(name: str) -> None:
         assert board.uart.irq in numbers
     for pin in board.pin:
         assert pin.port in facts.bases
-    for part in (board.uart, board.counter, *board.pin):
+    parts: list[Uart | Counter | Pin] = [board.uart, board.counter, *board.pin]
+    for part in parts:
         if part.enable_register is not None:
             assert part.enable_name is not None
             bits = facts.fields[part.enable_register]

@@ -13,7 +13,10 @@ from tinymbn.emulators import Machine
 from tinymbn.errors import DeviceError, FirmwareError, LinkError
 from tinymbn.link.messages import Hello
 from tinymbn.link.session import Session
-from tinymbn.link.transport import open_port
+from tinymbn.link.transport import Transport, open_port
+
+_BOOT_S = 0.5
+_BOOT_SILENCE_S = 0.04
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None
         try:
             with Session(open_port(machine.port, board.baud)) as session:
                 machine.release()
+                _let_boot(session.transport)
                 session.sync()
                 yield Connection(session, session.hello(), machine)
         except (LinkError, DeviceError) as error:
@@ -66,6 +70,17 @@ def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None
             if told:
                 raise LinkError(f"{board.name}: {'; '.join(told)}") from error
             raise LinkError(f"{board.name} in its emulator: {error}") from error
+
+
+def _let_boot(transport: Transport) -> None:
+    """Wait for the end of what the firmware says at its start, which it cannot listen during; not long."""
+    end = transport.now() + _BOOT_S
+    heard = False
+    while transport.now() < end:
+        some = transport.read(_BOOT_SILENCE_S)
+        if heard and not some:
+            return
+        heard = heard or bool(some)
 
 
 def require_identity(board: Board, hello: Hello, version: str) -> None:

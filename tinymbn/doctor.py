@@ -27,7 +27,8 @@ _TIMEOUT_S = 20.0  # of each program that is asked; all but a first start of zig
 _OLDEST_PYTHON = (3, 10)
 _OLDEST_QEMU = (7, 2)
 _PACKAGES = (
-    "numpy numba click Pillow flatbuffers tflite typing-extensions rich jinja2 pyserial cobs pyelftools tomli".split()
+    *("numpy", "numba", "click", "Pillow", "flatbuffers", "tflite", "typing-extensions", "rich"),
+    *("jinja2", "pyserial", "cobs", "pyelftools", "tomli"),
 )
 # Only older Pythons need them.
 _ABSENT = ("typing-extensions", "tomli") if sys.version_info >= (3, 11) else ()
@@ -224,9 +225,9 @@ def _flash_tools(boards: Sequence[Board]) -> Iterator[Check]:
     """The programs that boards name, each with its version; one for a board is enough."""
     users: dict[str, list[str]] = {}
     for board in boards:
-        for tool in board.flash:
-            if tool.tool != "copy":
-                users.setdefault(tool.tool, []).append(board.name)
+        for way in board.flash:
+            if way.tool != "copy":
+                users.setdefault(way.tool, []).append(board.name)
     for tool, names in users.items():
         program = shutil.which(tool)
         if program is None:

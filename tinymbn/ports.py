@@ -112,7 +112,11 @@ def find_port(board: Board, *, port: str | None = None, environ: Mapping[str, st
             f'board "{board.name}": {len(candidates)} ports may be its: {", ".join(map(str, candidates))}; '
             f"name one with --port or {PORT_VARIABLE}"
         )
-    raise DeviceError(f"no {board.title} ({', '.join(_ids(board))}) is connected; {_connected(ports)}")
+    title = board.title.partition(" (")[0]
+    raise DeviceError(
+        f'board "{board.name}": no {title} ({", ".join(_ids(board))}) is connected; {_connected(ports)}; '
+        f"a port with another id has to be named with --port or {PORT_VARIABLE}"
+    )
 
 
 def problem(device: str) -> str:

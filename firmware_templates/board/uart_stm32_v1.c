@@ -22,10 +22,10 @@ enum { WRITE_TURNS = 4000000 };
 static uint32_t clock_hz;
 static uint32_t overruns;
 
+/* BRR changes only while UE is 0. */
 static void start(uint32_t divider)
 {
     REGISTER(CR1) = 0;
-    REGISTER(CR1) = CR1_UE;
     REGISTER(BRR) = divider;
     REGISTER(CR1) = CR1_UE | CR1_RXNEIE | CR1_TE | CR1_RE;
 }

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from tinymbn.commands import arguments
+from tinymbn.terminal import printable
 
 
 @click.command()
@@ -40,7 +41,9 @@ def ports(as_json: bool) -> None:
     if not found:
         click.echo("no serial ports; is the board connected? Emulated boards need none: tinymbn boards")
     for port in found:
-        click.echo(port.text)
+        boards = f": perhaps {' or '.join(port.boards)}" if port.boards else ""
+        problem = f"; {port.problem}" if port.problem else ""
+        click.echo(f"{printable(str(port))}{boards}{printable(problem)}")
 
 
 @click.command()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinymbn.commands import arguments
-from tinymbn.errors import PlanError
 from tinymbn.terminal import Status
 
 if TYPE_CHECKING:
     from tinymbn.board import Board
     from tinymbn.build import BuildResult
+    from tinymbn.flashing import Runner
     from tinymbn.graph import Graph
     from tinymbn.toolchain import CompilerName
     from tinymbn_codegen.options import Options
@@ -183,5 +183,52 @@ def _build(folder: Path, compiler: CompilerName | None, optimise: str, *, quiet:
         )
 
 
-def _flash(folder: Path, runner: str | None, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
-    raise PlanError("not yet")
+def _flash(folder: Path, wanted: str | None, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
+    """Choose the runner, say the command, run it."""
+    from tinymbn import flashing
+    from tinymbn.board import load_board
+    from tinymbn.project_file import read_project
+    from tinymbn.summary import SCHEMA
+    from tinymbn.workbench import find_elf
+
+    project = read_project(folder)
+    board = load_board(project.board)
+    if project.build.library:
+        raise arguments.usage(f"{folder}: a library; there is nothing to flash")
+    elf = project.target if dry_run else find_elf(folder)
+    runner = _runner(board, wanted, dry_run=dry_run, quiet=quiet)
+    command = flashing.command(runner, elf)
+    values: dict[str, Any] = {"schema": SCHEMA, "board": board.name, "tool": runner.tool, "command": command}
+    if not quiet:
+        click.echo(command)
+    if dry_run:
+        return values | {"dry_run": True}
+    with Status(quiet=quiet) as status:
+        status.tell(f"flashing with {runner.tool}")
+        result = flashing.flash(board, elf, runner)
+    if not quiet:
+        click.echo(f"{result.image}: {result.image_bytes:,} bytes, SHA-256 {result.sha256}")
+        click.echo(f"{result.outcome}, {result.seconds:.1f} s")
+    return values | {
+        "dry_run": False,
+        "image": str(result.image),
+        "image_bytes": result.image_bytes,
+        "sha256": result.sha256,
+        "seconds": result.seconds,
+        "outcome": result.outcome,
+    }
+
+
+def _runner(board: Board, wanted: str | None, *, dry_run: bool, quiet: bool) -> Runner:
+    """The runner that is here; for a dry run any, with a remark where its tool is not."""
+    from tinymbn import flashing
+    from tinymbn.errors import ToolError
+
+    try:
+        return flashing.choose_runner(board, wanted=wanted)
+    except ToolError as error:
+        if not dry_run:
+            raise
+        if not quiet:
+            click.echo(f"remark: {error}", err=True)
+        return next(runner for runner in flashing.runners(board) if wanted in (None, runner.tool))

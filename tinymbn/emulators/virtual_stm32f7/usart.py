@@ -50,6 +50,7 @@ class Usart(ClockedPeripheral):
         self._number, self._interrupt = int(name[-1]), interrupt
         self._pins, self._tree, self._line = pins, tree, line
         self._lost = 0
+        self._looked_s = self._longest_gap_s = 0.0
         self._baud, self._baud_made_of = 0.0, (-1, 0, 0)
         registers = [
             Register("CR1", 0x00, writable=bits(0, (28, 2))),
@@ -173,6 +174,7 @@ class Usart(ClockedPeripheral):
             self._values["ISR"] |= _TC
         if self._line.has_arrived(now_s):
             self._receive(now_s)
+        self._looked_s = now_s
         if self._values["ISR"] != status:
             self._update_interrupt()
 
@@ -197,8 +199,12 @@ class Usart(ClockedPeripheral):
 
     def _lose(self) -> None:
         self._lost += 1
-        text = "bytes lost that came while the one before was not read (overrun)"
-        self._mcu.findings.put(f"{self.name} overrun", f"{self.name}: {self._lost} {text}")
+        self._longest_gap_s = max(self._longest_gap_s, self._mcu.time.seconds - self._looked_s)
+        text = (
+            f"{self.name}: {self._lost} bytes lost that came while the one before was not read (overrun); "
+            f"nobody looked for {1e3 * self._longest_gap_s:.3f} ms"
+        )
+        self._mcu.findings.put(f"{self.name} overrun", text)
 
     def _update_interrupt(self) -> None:
         status, enabled = self["ISR"], self["CR1"]
