@@ -20,7 +20,7 @@ from tests.shared import CHECKOUT
 from tinymbn_codegen.link_files import SMALLEST_RX_MAX, link_files
 
 SOURCES = CHECKOUT / "tests" / "fuzz"
-WARNINGS = "-std=c11 -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wpedantic -Werror".split()
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wpedantic", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 

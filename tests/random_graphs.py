@@ -237,7 +237,9 @@ def lookup(g: GrowingGraph) -> None:
 def softmax(g: GrowingGraph) -> None:
     shift = g.draw(st.integers(18, 27) | st.integers(0, 30))
     least = g.draw(st.just(max(-(2**31 >> shift), -(31 << 26 >> shift))) | st.integers(-(2**31 >> shift), 0))
-    g.add(Softmax, g.any_tensor(), quant=Quant(1 / 256, -128), multiplier=g.draw(multipliers), shift=shift, diff_min=least)
+    g.add(
+        Softmax, g.any_tensor(), quant=Quant(1 / 256, -128), multiplier=g.draw(multipliers), shift=shift, diff_min=least
+    )
 
 
 def pad(g: GrowingGraph) -> None:

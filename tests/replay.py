@@ -141,9 +141,13 @@ def problem(graph: Graph, buffers: Sequence[Buffer]) -> str | None:
                 continue
             place = bytes_of(name)
             start, stop = max(place.start, made.start), min(place.stop, made.stop)
-            if start < stop and (
-                written[start - made.start : stop - made.start] < last_read[start - place.start : stop - place.start]
-            ).any():
+            if (
+                start < stop
+                and (
+                    written[start - made.start : stop - made.start]
+                    < last_read[start - place.start : stop - place.start]
+                ).any()
+            ):
                 return f"{layer.name} overwrites {name} before it has read it"
         owner[made] = of[layer.output]
     for name in graph.outputs:

@@ -71,6 +71,18 @@ def test_a_traced_run_reports_every_layer_as_computed_here(session: Session, see
     assert result.ticks == sum(record.ticks for record in records) > 0
 
 
+def test_a_run_of_seconds_reports_the_layer_it_is_at() -> None:
+    data, layers = random_input(0), list[int]()
+    with (
+        PtyBoard(board_program(), {"BOARD_SLOW": "1"}) as slow,
+        open_session(slow.port, 115200) as session,
+    ):
+        session.infer(data, LAYERS, traced=True, expected_s=0.5, on_progress=layers.append)
+        assert _reported(session.records(LAYERS)) == _expected(data)
+    assert layers
+    assert set(layers) <= {0, 1, 2}
+
+
 def test_a_plain_run_gives_the_output_and_no_records(session: Session) -> None:
     data = random_input(7)
     result = session.infer(data, LAYERS, traced=False, expected_s=0.1)

@@ -176,6 +176,21 @@ def test_a_damaged_reply_is_asked_for_again_at_once() -> None:
     assert line.now() == begin
 
 
+def test_text_before_a_reply_is_no_reason_to_ask_again() -> None:
+    script = Once(lambda request: b"some text\r\n" + stack_of(request))
+    session, line = synced(script)
+    whole, pieces = line.read, list[bytes]()
+
+    def byte_by_byte(timeout_s: float) -> bytes:
+        if not pieces:
+            pieces.extend(bytes([byte]) for byte in whole(timeout_s))
+        return pieces.pop(0) if pieces else b""
+
+    line.read = byte_by_byte  # type: ignore[method-assign]
+    assert session.stack().used_bytes == 512
+    assert len(script.requests) == 1
+
+
 def test_a_board_that_heard_badly_is_told_again_at_once() -> None:
     complaint = Frame(FrameType.EVENT, 0, 0, Status.BAD_FRAME, bytes(4)).to_bytes()
     session, line = synced(Once(lambda request: complaint, stack_of))
@@ -236,7 +251,7 @@ def test_frames_shrink_after_failures_and_grow_again() -> None:
 
     def short_alone(request: Frame) -> bytes:
         longest[0] = max(longest[0], len(request.payload))
-        return reply(request) if len(request.payload) < 100 else b"\xaa\0"
+        return reply(request) if len(request.payload) < 100 else b"\x07\x12 damaged\0"
 
     session, line = synced(short_alone)
     assert session.frame_data_bytes > 900
@@ -306,6 +321,39 @@ def test_a_board_that_computes_is_not_disturbed_by_its_own_damaged_events() -> N
     session, _ = synced(script)
     assert session.run(0, 2, messages.RunFlag.TRACED, 0, 1.0).ticks == 5
     assert len(script.requests) == 1
+
+
+def test_rows_that_were_lost_are_asked_for_again_and_no_others() -> None:
+    tensor = bytes(range(100))
+    asked = list[tuple[int, int]]()
+
+    def dump(request: Frame) -> bytes:
+        if request.operation != Operation.DUMP:
+            return reply(request)
+        _, _, _, begin, length, _ = struct.unpack("<HBIIIH", request.payload)
+        asked.append((begin, length))
+        sent = b""
+        for at in range(begin, begin + length, 10):
+            lost = len(asked) == 1 and at in (30, 60)
+            sent += b"" if lost else event(request, EventKind.DATA, struct.pack("<I", at) + tensor[at : at + 10])
+        outside = event(request, EventKind.DATA, struct.pack("<I", 95) + b"too long")
+        return event(request, EventKind.ACCEPTED) + sent + outside + reply(request, struct.pack("<I", 100))
+
+    session, _ = synced(dump)
+    assert session.dump(1, 100, b"input", expected_s=1.0) == tensor
+    assert asked == [(0, 100), (30, 40)]
+
+
+def test_a_layer_of_another_size_is_another_firmware() -> None:
+    session, _ = synced(lambda request: reply(request, struct.pack("<I", 99) if request.operation == 9 else b""))
+    with pytest.raises(FirmwareError, match="layer 1 has 99 bytes, expected 100"):
+        session.dump(1, 100, b"input", expected_s=1.0)
+
+
+def test_rows_that_never_come_are_an_error() -> None:
+    session, _ = synced(lambda request: reply(request, struct.pack("<I", 100) if request.operation == 9 else b""))
+    with pytest.raises(LinkError, match="100 of 100 bytes of layer 1 were lost in each of 12 tries"):
+        session.dump(1, 100, b"input", expected_s=1.0)
 
 
 @pytest.mark.parametrize(

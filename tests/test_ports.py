@@ -6,6 +6,8 @@ import fcntl
 import grp
 import os
 import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +24,11 @@ NRF52840 = load_board("nrf52840dk")
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SimpleNamespace]]:
+def connect(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """What is said to be connected: empty until a test adds to it."""
     connected: list[SimpleNamespace] = []
     monkeypatch.setattr(pyserial_ports, "comports", lambda: list(connected))
-    yield connected
+    return connected
 
 
 @pytest.fixture
@@ -132,11 +134,9 @@ def test_a_lock_file_counts_while_its_process_lives(
     lock = tmp_path / f"LCK..{Path(terminal).name}"
     lock.write_text(f"{os.getpid():10}\n")
     assert ports.problem(terminal) == f"in use by process {os.getpid()}; close it there"
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    lock.write_text(f"{child:10}\n")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    lock.write_text(f"{ended.pid:10}\n")
     assert ports.problem(terminal) == ""
     lock.write_text("nonsense")
     assert ports.problem(terminal) == ""

@@ -71,7 +71,7 @@ def plan_values(plan: Plan, budget: Budget, board: Board, sizes: tuple[Size, ...
             {"name": r.memory.name, "kind": r.memory.kind, "used": r.used, "size": r.memory.size} for r in budget.rooms
         ],
         "macs": plan.graph.macs,
-        "layers": layer_values(plan),
+        "layers": layer_values(plan, board),
     }
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tinymbn.errors import ToolError
+from tinymbn.paths import FIRMWARE_TEMPLATES
+
+ZIG_HEADERS = FIRMWARE_TEMPLATES / "zig"  # zig has no C library for bare metal
 
 CompilerName = Literal["gcc", "zig"]
 
@@ -51,7 +54,8 @@ def find_toolchain(*, host: bool, wanted: CompilerName | None = None) -> Toolcha
     if wanted != "gcc":
         zig = _zig()
         if zig is not None:
-            return Toolchain("zig", (*zig, "cc"), (*zig, "ar"), f"zig {_first_line([*zig, 'version'])}")
+            headers = () if host else ("-isystem", str(ZIG_HEADERS))
+            return Toolchain("zig", (*zig, "cc", *headers), (*zig, "ar"), f"zig {_first_line([*zig, 'version'])}")
     package = "gcc" if host else "gcc-arm-none-eabi libnewlib-arm-none-eabi"
     if wanted == "zig":
         raise ToolError("zig: not installed; try: pip install ziglang")

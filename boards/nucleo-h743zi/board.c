@@ -6,8 +6,8 @@
 #define AXI_TARG7_FN_MOD 0x51008108u
 #define AXI_TARG7_FN_MOD_READ_ISS_OVERRIDE BIT(0)
 
-/* Before revision V, reads of the AXI SRAM, where the arena lies, may return wrong data: ES0392 2.2.9. One transaction
- * at a time is the way round it. */
+/* Before revision V, reads of the AXI SRAM, where the arena lies, may return wrong data: ES0392 2.2.9. One
+ * transaction at a time is the way round it. */
 static void axi_sram_fix(void)
 {
     if (REGISTER(DBGMCU_IDC) < DBGMCU_IDC_REVISION_V) {

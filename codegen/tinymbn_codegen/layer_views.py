@@ -273,15 +273,11 @@ def _indexed(name: str, values: Sequence[int]) -> Numbers:
 
 
 def _enum(numbers: Numbers) -> tuple[str, ...]:
-    """``enum { ... };`` in one line, or in several of at most 110 columns."""
-    items = [f"{name} = {value}" for name, value in numbers.items()]
-    line = f"enum {{ {', '.join(items)} }};"
-    if len(line) <= 100:
-        return (line,)
-    lines, current = ["enum {"], ""
-    for item in items:
-        if len(current) + len(item) > 94:
-            lines.append(f"    {current.rstrip()}")
-            current = ""
-        current += f"{item}, "
-    return (*lines, f"    {current.rstrip()}", "};")
+    """As many ``enum { ... };`` as it takes, one a line."""
+    lines = [""]
+    for name, value in numbers.items():
+        item = f"{name} = {value}"
+        if len(lines[-1]) + len(item) > 90:
+            lines.append("")
+        lines[-1] += f", {item}" if lines[-1] else item
+    return tuple(f"enum {{ {line} }};" for line in lines)

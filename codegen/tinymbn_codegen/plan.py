@@ -88,11 +88,6 @@ class Plan:
         """Of all outputs, one after the other."""
         return sum(place.tensor.elements for place in self.outputs)
 
-    @property
-    def kernel_stack_bytes(self) -> int:
-        """The most that a layer takes of the stack, what it calls included."""
-        return max(step.kernel.stack_bytes for step in self.steps if step.kernel is not None)
-
 
 def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -> Plan:
     """Decide how a chip runs a model; the same arguments give the same plan.

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinymbn import __version__
 from tinymbn.board import Board
-from tinymbn_codegen.board_files import LINK_FLAGS, board_files
+from tinymbn_codegen.board_files import LINK_FLAGS, ZIG_LINK_FLAGS, board_files
 from tinymbn_codegen.budget import make_budget, stack_bytes
 from tinymbn_codegen.constants import layer_symbol
 from tinymbn_codegen.generate import Files, link_file, model_files
@@ -27,8 +27,7 @@ _WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow"
 _FLAGS = ("-ffunction-sections", "-fdata-sections", "-fno-common", "-fstack-usage")
 _SCRIPT = "board/linker.ld"
 _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
-# zig has no libgcc and no C library for bare metal; without the builtins each copy of four bytes is a call.
-_ZIG_FLAGS = ("-Dmemcpy=__builtin_memcpy", "-Dmemset=__builtin_memset", "-fno-sanitize=all")
+_ZIG_FLAGS = ("-fno-sanitize=all",)  # there is nothing on a chip that a report could go to
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ class Build:
         flags: of the compiler, whatever the target.
         gcc: flags that say which target, for gcc.
         zig: the same for ``zig cc``.
-        link: flags of the linker, gcc's and zig's.
+        link: flags of the linker, for gcc.
+        zig_link: the same for ``zig cc``.
         libraries: after the objects, gcc's alone.
         library: the target is a library.
         host: the target runs on this PC.
@@ -65,6 +65,7 @@ class Build:
     gcc: tuple[str, ...]
     zig: tuple[str, ...]
     link: tuple[str, ...]
+    zig_link: tuple[str, ...]
     libraries: tuple[str, ...]
     library: bool
     host: bool
@@ -82,7 +83,7 @@ def firmware_files(plan: Plan, board: Board, pixels: Pixels) -> Files:
         **model_files(plan, pixels),
         "model_link.c": link_file(plan, pixels),
         **link_files(board.link.rx_max, len(plan.steps), plan.output_bytes),
-        **board_files(board, stack_bytes=stack_bytes(plan)),
+        **board_files(board, stack_bytes=stack_bytes(plan, board)),
     }
     return _with_project(files, plan, board, pixels, library=False)
 
@@ -127,7 +128,7 @@ def _with_project(files: Files, plan: Plan, board: Board, pixels: Pixels, *, lib
         board=board,
         build=view,
         budget=budget,
-        stack_bytes=stack_bytes(plan),
+        stack_bytes=stack_bytes(plan, board),
     )
     return {
         **files,
@@ -153,6 +154,7 @@ def _build(plan: Plan, board: Board, sources: tuple[str, ...], *, library: bool)
         gcc=board.gcc_flags,
         zig=(*board.zig_flags, *_ZIG_FLAGS) if not board.is_host else (),
         link=() if library else on_host if board.is_host else LINK_FLAGS,
+        zig_link=() if library else on_host if board.is_host else ZIG_LINK_FLAGS,
         libraries=() if library or board.is_host else ("-lgcc",),
         library=library,
         host=board.is_host,
@@ -183,7 +185,7 @@ def plan_values(plan: Plan, board: Board, build: Build, files: Sequence[str]) ->
         "files": list(files),
         "build": asdict(build),
         "activation_bytes": plan.arena_bytes,
-        "stack_bytes": stack_bytes(plan),
+        "stack_bytes": stack_bytes(plan, board),
         "memory": [
             {"name": memory.name, "base": memory.base, "size": memory.size, "kind": memory.kind}
             for memory in board.memory
@@ -191,11 +193,11 @@ def plan_values(plan: Plan, board: Board, build: Build, files: Sequence[str]) ->
         ],
         "input": {"offset": plan.input.offset, "bytes": plan.input_bytes},
         "outputs": [{"offset": place.offset, "bytes": place.tensor.elements} for place in plan.outputs],
-        "layers": layer_values(plan),
+        "layers": layer_values(plan, board),
     }
 
 
-def layer_values(plan: Plan) -> list[dict[str, Any]]:
+def layer_values(plan: Plan, board: Board) -> list[dict[str, Any]]:
     """The layers as the chip runs them, for JSON."""
     return [
         {
@@ -209,7 +211,7 @@ def layer_values(plan: Plan) -> list[dict[str, Any]]:
             "shape": list(step.output.tensor.shape),
             "macs": step.macs,
             "symbol": layer_symbol(plan, step),
-            "stack_bytes": step.kernel.stack_bytes if step.kernel is not None else 0,
+            "stack_bytes": step.kernel.cost(board).stack_bytes if step.kernel is not None else 0,
         }
         for step in plan.steps
     ]

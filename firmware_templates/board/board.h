@@ -1,4 +1,4 @@
-/* What a firmware may ask of its board. One header for all boards; board_config.h has the numbers of this one. */
+/* What a firmware may ask of its board; board_config.h has the numbers of this one. */
 #ifndef BOARD_H
 #define BOARD_H
 
@@ -11,20 +11,20 @@
 extern "C" {
 #endif
 
-/* Which step of the bring-up failed. The board then runs on the clock it had after reset, and its UART with it. */
+/* Which step of the bring-up failed. Board and UART then run on the clock they had after reset. */
 enum board_status_code {
     BOARD_OK = 0,
-    BOARD_FAILED_SUPPLY = 1,       /* the core voltage did not become ready */
-    BOARD_FAILED_OSCILLATOR = 2,   /* the crystal, external or internal oscillator did not start */
-    BOARD_FAILED_PLL = 3,          /* the PLL did not lock */
-    BOARD_FAILED_OVER_DRIVE = 4,   /* the regulator's over-drive did not become ready */
-    BOARD_FAILED_WAIT_STATES = 5,  /* the flash did not take the wait states */
-    BOARD_FAILED_SWITCH = 6,       /* the system clock did not switch over */
-    BOARD_FAILED_PERIPHERAL = 7,   /* a peripheral did not leave its reset */
-    BOARD_FAILED_BAUD = 8          /* BOARD_BAUD is 1 % or more off what the UART can do */
+    BOARD_FAILED_SUPPLY = 1,      /* the core voltage did not become ready */
+    BOARD_FAILED_OSCILLATOR = 2,  /* the crystal, external or internal oscillator did not start */
+    BOARD_FAILED_PLL = 3,         /* the PLL did not lock */
+    BOARD_FAILED_OVER_DRIVE = 4,  /* the regulator's over-drive did not become ready */
+    BOARD_FAILED_WAIT_STATES = 5, /* the flash did not take the wait states */
+    BOARD_FAILED_SWITCH = 6,      /* the system clock did not switch over */
+    BOARD_FAILED_PERIPHERAL = 7,  /* a peripheral did not leave its reset */
+    BOARD_FAILED_BAUD = 8         /* BOARD_BAUD is 1 % or more off what the UART can do */
 };
 
-/* What a fault left behind; the addresses are valid where the bits of cfsr say so. Cores without CFSR leave 0. */
+/* What a fault left behind; mmfar and bfar are valid where cfsr says so. Cores without CFSR leave 0. */
 typedef struct {
     uint32_t count; /* faults since board_fault_clear() or power-up */
     uint32_t pc;    /* of the instruction; 0 where the stack had overflowed and nothing was saved */
@@ -43,7 +43,7 @@ void board_init(void);
 /* BOARD_OK or the step of board_init() that failed. */
 uint32_t board_status(void);
 
-/* The next received byte, 0..255, or -1 when none waits. Never blocks; clears an overrun, which would stop the line. */
+/* The next received byte, 0..255, or -1 when none waits. Never blocks; clears an overrun. */
 int board_read(void);
 
 /* Sleeps until a byte may wait, at most about a second. May return early. */
@@ -55,13 +55,13 @@ void board_write(const uint8_t *data, uint32_t bytes);
 /* Returns when the last bit is on the line. */
 void board_flush(void);
 
-/* Changes the baud rate after the last bit is out. False, and nothing changed, where the rate is off by 1 % or more. */
+/* Changes the baud rate after the last bit is out. False, and no change, where it is off by 1 % or more. */
 bool board_set_baud(uint32_t baud);
 
 /* A counter that runs upwards at BOARD_COUNTER_HZ and wraps after BOARD_COUNTER_BITS bits. */
 uint32_t board_cycles(void);
 
-/* Milliseconds since board_init(). Never backwards; slow where nobody asks for longer than the counter's wrap. */
+/* Milliseconds since board_init(), never backwards; some are missed when nobody asks for a counter's wrap. */
 uint32_t board_milliseconds(void);
 
 /* Receiver overruns seen: bytes that came while nobody read. */

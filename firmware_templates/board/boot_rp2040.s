@@ -1,5 +1,6 @@
-@ The first 256 bytes of the flash, which RP2040's boot ROM copies to RAM and runs. They make the flash controller read
-@ by command 03h, which every serial flash has, and start what follows. RP2040 datasheet 2.8.1, 4.10.11.
+@ The first 256 bytes of the flash, which RP2040's boot ROM copies to RAM and runs. They make the flash
+@ controller read by command 03h, which every serial flash has, and start what follows. RP2040 datasheet
+@ 2.8.1, 4.10.11.
     .syntax unified
     .cpu cortex-m0plus
     .thumb

@@ -1,4 +1,4 @@
-/* Crystal, system PLL and clock switches of RP2040 and RP2350. RP2040 datasheet 2.15 to 2.18, RP2350 8.1 to 8.6. */
+/* Crystal, PLL and clock switches of RP2040 and RP2350. Datasheets 2.15 to 2.18 and 8.1 to 8.6. */
 #include "rp2.h"
 
 #define XOSC_CTRL (RP2_XOSC + 0x00u)

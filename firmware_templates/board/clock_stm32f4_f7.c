@@ -1,5 +1,5 @@
-/* HSI or HSE, PLL, over-drive and bus clocks of STM32F4 and STM32F7, whose registers are the same. RM0385 4.1.4,
- * 5.2; RM0390 5.1.4, 6.2. */
+/* HSI or HSE, PLL, over-drive and bus clocks of STM32F4 and STM32F7, whose registers are the same.
+ * RM0385 4.1.4, 5.2; RM0390 5.1.4, 6.2. */
 #include "drivers.h"
 
 #define RCC_CR 0x40023800u
@@ -10,8 +10,8 @@
 #define RCC_CR_PLLON BIT(24)
 #define RCC_CR_PLLRDY BIT(25)
 #define RCC_PLLCFGR 0x40023804u
-#define RCC_PLLCFGR_PLLSRC BIT(22) /* HSE */
-#define RCC_PLLCFGR_R_RESET (UINT32_C(2) << 28) /* PLLR where there is one; else reserved with the same reset value */
+#define RCC_PLLCFGR_PLLSRC BIT(22)              /* HSE */
+#define RCC_PLLCFGR_R_RESET (UINT32_C(2) << 28) /* PLLR, or reserved with the same reset value */
 #define RCC_CFGR 0x40023808u
 #define RCC_CFGR_SW_PLL UINT32_C(2)
 #define RCC_CFGR_SWS (UINT32_C(3) << 2)
@@ -35,8 +35,10 @@
 #endif
 
 /* 1, 2, 4, 8, 16 to the codes of HPRE and PPRE. */
-#define HPRE(divider) ((divider) == 1 ? 0u : (divider) == 2 ? 8u : (divider) == 4 ? 9u : (divider) == 8 ? 10u : 11u)
-#define PPRE(divider) ((divider) == 1 ? 0u : (divider) == 2 ? 4u : (divider) == 4 ? 5u : (divider) == 8 ? 6u : 7u)
+#define HPRE(divider)                                                                                        \
+    ((divider) == 1 ? 0u : (divider) == 2 ? 8u : (divider) == 4 ? 9u : (divider) == 8 ? 10u : 11u)
+#define PPRE(divider)                                                                                        \
+    ((divider) == 1 ? 0u : (divider) == 2 ? 4u : (divider) == 4 ? 5u : (divider) == 8 ? 6u : 7u)
 
 uint32_t clock_init(void)
 {
@@ -78,8 +80,8 @@ uint32_t clock_init(void)
         return BOARD_FAILED_PLL;
     }
     /* The buses first: at the new clock they would be too fast. */
-    REGISTER(RCC_CFGR) = (PPRE(BOARD_APB2_DIVIDER) << 13) | (PPRE(BOARD_APB1_DIVIDER) << 10) |
-                         (HPRE(BOARD_AHB_DIVIDER) << 4);
+    REGISTER(RCC_CFGR) =
+        (PPRE(BOARD_APB2_DIVIDER) << 13) | (PPRE(BOARD_APB1_DIVIDER) << 10) | (HPRE(BOARD_AHB_DIVIDER) << 4);
     REGISTER(RCC_CFGR) |= RCC_CFGR_SW_PLL;
     return wait_for(RCC_CFGR, RCC_CFGR_SWS, RCC_CFGR_SWS_PLL) ? BOARD_OK : BOARD_FAILED_SWITCH;
 }

@@ -27,19 +27,22 @@
 #define RCC_PLLCKSELR 0x58024428u
 #define RCC_PLLCKSELR_HSE UINT32_C(2)
 #define RCC_PLLCFGR 0x5802442Cu
-#define RCC_PLLCFGR_RANGE_2_TO_4_MHZ (UINT32_C(1) << 2) /* PLL1RGE, of the PLL's input; PLL1VCOSEL 0 is the wide VCO */
+/* PLL1RGE, of the PLL's input; PLL1VCOSEL 0 is the wide VCO. */
+#define RCC_PLLCFGR_RANGE_2_TO_4_MHZ (UINT32_C(1) << 2)
 #define RCC_PLLCFGR_DIVP1EN BIT(16)
 #define RCC_PLL1DIVR 0x58024430u
 #define FLASH_ACR 0x52002000u
 #define FLASH_ACR_LATENCY UINT32_C(15)
 #define FLASH_ACR_WRHIGHFREQ (UINT32_C(2) << 4) /* for 185 to 210 MHz at scale 1 */
 
-#define HPRE(divider) ((divider) == 1 ? 0u : (divider) == 2 ? 8u : (divider) == 4 ? 9u : (divider) == 8 ? 10u : 11u)
-#define PPRE(divider) ((divider) == 1 ? 0u : (divider) == 2 ? 4u : (divider) == 4 ? 5u : (divider) == 8 ? 6u : 7u)
+#define HPRE(divider)                                                                                        \
+    ((divider) == 1 ? 0u : (divider) == 2 ? 8u : (divider) == 4 ? 9u : (divider) == 8 ? 10u : 11u)
+#define PPRE(divider)                                                                                        \
+    ((divider) == 1 ? 0u : (divider) == 2 ? 4u : (divider) == 4 ? 5u : (divider) == 8 ? 6u : 7u)
 
 uint32_t clock_init(void)
 {
-    /* The supply may be set once after power-up, and has to be before the voltage scale. The board has the LDO. */
+    /* The supply may be set once after power-up, before the voltage scale. The board has the LDO. */
     if (REGISTER(PWR_CR3) & PWR_CR3_SCUEN) {
         change(PWR_CR3, PWR_CR3_SCUEN | PWR_CR3_LDOEN | PWR_CR3_BYPASS, PWR_CR3_LDOEN);
     }
@@ -60,8 +63,8 @@ uint32_t clock_init(void)
     REGISTER(RCC_PLLCKSELR) = (BOARD_PLL_M << 4) | RCC_PLLCKSELR_HSE;
     REGISTER(RCC_PLLCFGR) = RCC_PLLCFGR_DIVP1EN | RCC_PLLCFGR_RANGE_2_TO_4_MHZ;
     /* Q and R stay off, with the divider 2 they have after reset. */
-    REGISTER(RCC_PLL1DIVR) = (UINT32_C(1) << 24) | (UINT32_C(1) << 16) | ((BOARD_PLL_P - 1u) << 9) |
-                             (BOARD_PLL_N - 1u);
+    REGISTER(RCC_PLL1DIVR) =
+        (UINT32_C(1) << 24) | (UINT32_C(1) << 16) | ((BOARD_PLL_P - 1u) << 9) | (BOARD_PLL_N - 1u);
     REGISTER(RCC_CR) |= RCC_CR_PLL1ON;
     if (!wait_for(RCC_CR, RCC_CR_PLL1RDY, RCC_CR_PLL1RDY)) {
         return BOARD_FAILED_PLL;

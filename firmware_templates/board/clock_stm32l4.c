@@ -50,7 +50,7 @@ uint32_t clock_init(void)
     if (!wait_for(RCC_CR, RCC_CR_PLLRDY, RCC_CR_PLLRDY)) {
         return BOARD_FAILED_PLL;
     }
-    /* Above 80 MHz by way of half the clock for at least 1 us: RM0432 6.2.9. APB1 and APB2 are not divided. */
+    /* Above 80 MHz by way of half the clock for at least 1 us: RM0432 6.2.9. The APBs are not divided. */
     change(RCC_CFGR, RCC_CFGR_HPRE, RCC_CFGR_HPRE_2);
     change(RCC_CFGR, RCC_CFGR_SW, RCC_CFGR_SW_PLL);
     if (!wait_for(RCC_CFGR, RCC_CFGR_SWS, RCC_CFGR_SWS_PLL)) {

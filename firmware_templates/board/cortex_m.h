@@ -1,4 +1,4 @@
-/* Registers of the Cortex-M core itself. Armv6-M, Armv7-M and Armv8-M Architecture Reference Manuals, part B. */
+/* Registers of the Cortex-M core itself. Armv6-M, Armv7-M and Armv8-M ARM, part B. */
 #ifndef BOARD_CORTEX_M_H
 #define BOARD_CORTEX_M_H
 

@@ -1,4 +1,5 @@
-/* The microsecond timer of RP2040, which has no cycle counter: 1 MHz, 32 of its 64 bits. Datasheet 4.6, 4.7.2. */
+/* The microsecond timer of RP2040, which has no cycle counter: 1 MHz, 32 of its 64 bits.
+ * Datasheet 4.6, 4.7.2. */
 #include "drivers.h"
 
 #define RESETS 0x4000C000u
@@ -10,7 +11,7 @@
 
 void counter_init(void)
 {
-    REGISTER(WATCHDOG_TICK) = BOARD_SOURCE_HZ / 1000000u | WATCHDOG_TICK_ENABLE; /* clk_ref, the crystal, to 1 MHz */
+    REGISTER(WATCHDOG_TICK) = BOARD_SOURCE_HZ / 1000000u | WATCHDOG_TICK_ENABLE; /* clk_ref is the crystal */
     REGISTER(RESETS) &= ~RESETS_TIMER;
     if (!wait_for(RESETS_DONE, RESETS_TIMER, RESETS_TIMER)) {
         board_note(BOARD_FAILED_PERIPHERAL);

@@ -30,14 +30,14 @@ static inline void change(uint32_t address, uint32_t mask, uint32_t value)
     REGISTER(address) = (REGISTER(address) & ~mask) | value;
 }
 
-/* True where a baud rate is less than 1 % off the one that is wanted; 2 % together is what a line forgives. */
+/* True where a baud rate is less than 1 % off the one wanted; 2 % together is what a line forgives. */
 static inline bool baud_is_near(uint32_t actual, uint32_t wanted)
 {
     const uint32_t off = actual > wanted ? actual - wanted : wanted - actual;
     return off < wanted / 100;
 }
 
-/* Brings the clock to BOARD_CLOCK_HZ: BOARD_OK, or the step that failed; then the clock is that after reset. */
+/* Brings the clock to BOARD_CLOCK_HZ: BOARD_OK, or the step that failed and the clock as after reset. */
 uint32_t clock_init(void);
 
 /* Clocks and routes the two pins of the UART. BOARD_OK or BOARD_FAILED_PERIPHERAL. */
@@ -49,7 +49,7 @@ uint32_t uart_init(uint32_t clock_hz, uint32_t baud);
 /* True when board_read() would have a byte or an overrun to clear. */
 bool uart_is_waiting(void);
 
-/* Forgets an interrupt request that the UART itself has latched; the request of a byte that waits may stay. */
+/* Forgets an interrupt request that the UART itself has latched; that of a byte that waits may stay. */
 void uart_clear_interrupt(void);
 
 /* Starts the counter behind board_cycles(). */

@@ -42,11 +42,12 @@ uint32_t board_milliseconds(void)
 /* ---- sleep ---- */
 
 #if BOARD_SLEEPS
-#define SLEEP_TICKS (BOARD_CLOCK_HZ < 0x00FFFFFFu ? BOARD_CLOCK_HZ : 0x00FFFFFFu) /* a second, or what 24 bits hold */
+/* A second, or what 24 bits hold. */
+#define SLEEP_TICKS (BOARD_CLOCK_HZ < 0x00FFFFFFu ? BOARD_CLOCK_HZ : 0x00FFFFFFu)
 #define UART_INTERRUPT BIT(BOARD_UART_IRQ % 32)
 
-/* PRIMASK is set since reset, so a pending interrupt ends WFI and is never taken: no handler, no race between looking
- * at the receiver and falling asleep. SysTick ends the sleep when no byte comes. */
+/* PRIMASK is set since reset, so a pending interrupt ends WFI and is never taken: no handler, no race between
+ * looking at the receiver and falling asleep. SysTick ends the sleep when no byte comes. */
 void board_wait(void)
 {
     REGISTER(NVIC_ISER + BOARD_UART_IRQ / 32 * 4) = UART_INTERRUPT;

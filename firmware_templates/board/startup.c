@@ -26,8 +26,8 @@ typedef struct {
     void (*handlers[15])(void); /* reset, NMI, HardFault, MemManage, BusFault, UsageFault, ... */
 } vector_table;
 
-/* Interrupts stay masked for ever, so the table ends with SysTick. 128 bytes is the least VTOR takes; the linker
- * script begins the image with it. */
+/* Interrupts stay masked for ever, so the table ends with SysTick. 128 bytes is the least VTOR takes; the
+ * linker script begins the image with it. */
 extern const vector_table board_vectors;
 __attribute__((section(".vectors"), used, aligned(128))) const vector_table board_vectors = {
     board_stack_top,
@@ -38,8 +38,8 @@ __attribute__((section(".vectors"), used, aligned(128))) const vector_table boar
 
 /* ---- reset ---- */
 
-/* In assembler, because C may use the stack and, for copies, FPU registers: both are made ready first. A debugger or a
- * boot loader that jumps here has loaded neither SP nor a stack limit. */
+/* In assembler, because C may use the stack and, for copies, FPU registers: both are made ready first. A
+ * debugger or a boot loader that jumps here has loaded neither SP nor a stack limit. */
 __attribute__((naked, noreturn, used)) void board_reset_handler(void)
 {
     __asm volatile(".syntax unified\n"
@@ -104,7 +104,7 @@ _Noreturn void board_start(void)
     REGISTER(SCB_VTOR) = (uint32_t)(uintptr_t)&board_vectors;
 #endif
 #if BOARD_IS_MAINLINE
-    /* Faults of their own rather than escalated: a fault while a fault saves its frame then still gets through. */
+    /* Not escalated at once, so that a fault while a fault saves its frame still gets through. */
     REGISTER(SCB_SHCSR) |= SCB_SHCSR_MEMFAULTENA | SCB_SHCSR_BUSFAULTENA | SCB_SHCSR_USGFAULTENA;
 #endif
 #if defined(__ARM_ARCH_8M_MAIN__) || defined(__ARM_ARCH_8_1M_MAIN__)
@@ -118,7 +118,8 @@ _Noreturn void board_start(void)
 #if BOARD_HAS_CACHES
     caches_enable();
 #endif
-    memcpy(board_data_start, board_data_load, (size_t)((uintptr_t)board_data_end - (uintptr_t)board_data_start));
+    memcpy(board_data_start, board_data_load,
+           (size_t)((uintptr_t)board_data_end - (uintptr_t)board_data_start));
     memset(board_bss_start, 0, (size_t)((uintptr_t)board_bss_end - (uintptr_t)board_bss_start));
     (void)main();
     board_reset();
@@ -151,7 +152,7 @@ uint32_t board_stack_used(void)
 
 /* ---- faults ---- */
 
-/* Neither copied nor cleared at start. A whole cache line or two, so that cleaning it touches nothing else. */
+/* Neither copied nor cleared at start. Begins a cache line, for it is cleaned before the reset. */
 static struct {
     uint32_t magic;
     uint32_t checksum;

@@ -1,4 +1,4 @@
-/* The UART of nRF51 and nRF52 without DMA, so that what is sent may lie in flash. nRF52840 PS, chapter UART. */
+/* The UART of nRF51 and nRF52 without DMA, so that what is sent may lie in flash. nRF52840 PS, UART. */
 #include "drivers.h"
 
 #define TASKS_STARTRX (BOARD_UART_BASE + 0x000u)
@@ -31,7 +31,7 @@ enum { WRITE_TURNS = 4000000 };
 static uint32_t overruns;
 static bool is_sending;
 
-/* Only these constants are defined. 460800 really is 470588 baud and 921600 is 941176, 2.1 % off: not offered. */
+/* Of the constants that exist, those within 1 %. 460800 really is 470588 baud, and 921600 is 941176. */
 static uint32_t baud_constant(uint32_t baud)
 {
     switch (baud) {

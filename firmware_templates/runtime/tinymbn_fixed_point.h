@@ -137,7 +137,8 @@ static inline int32_t tinymbn_saturate(int64_t x)
 static inline int32_t tinymbn_reciprocal(int32_t x)
 {
     const int32_t half = (int32_t)(((int64_t)x + INT32_MAX + 1) >> 1);
-    int32_t estimate = 1515870810 + tinymbn_high_multiply(half, -1010580540); /* 48/17 - 32/17 * half, Q2.29 */
+    /* 48/17 - 32/17 * half, Q2.29 */
+    int32_t estimate = 1515870810 + tinymbn_high_multiply(half, -1010580540);
     for (int32_t i = 0; i < 3; i++) {
         const int32_t error = (1 << 29) - tinymbn_high_multiply(half, estimate);
         estimate += tinymbn_saturate((int64_t)tinymbn_high_multiply(estimate, error) * 4);

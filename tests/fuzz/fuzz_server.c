@@ -1,7 +1,8 @@
 /* Feeds bytes to the board's receiver, frames and text alike. tests/fuzz/README.md says how to run it.
 
    The input is a list of pieces: a length byte L, a kind byte, then L bytes. Kind 0 feeds them as they are, kind 1
-   as a frame with a right CRC (else the fuzzer would never get past it), kind 2 lets time go by. */
+   as a request with a right CRC (else the fuzzer would never get past it), kind 2 as a frame of any version and type,
+   kind 3 lets time go by and sets its pace. */
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-enum { CYCLES_A_CALL = 1000003, MOST_RUNS = 20 };
+enum { CYCLES_A_CALL = 1000003, MOST_RUNS = 20, REQUEST = FRAME_VERSION << 4 | FRAME_REQUEST };
 
 static jmp_buf after_reset;
 static uint32_t cycles;
 static uint32_t milliseconds;
+static uint32_t pace; /* of the clock, in eighths of milliseconds a look */
 static uint64_t written;
 static board_fault fault_record;
 static bool has_fault;
@@ -40,13 +42,15 @@ static void feed(const uint8_t *data, uint32_t bytes)
     }
 }
 
-static void feed_as_frame(const uint8_t *data, uint32_t bytes)
+/* Sequence, operation, status and payload as a frame that begins with this byte. */
+static void feed_as_frame(uint8_t first, const uint8_t *data, uint32_t bytes)
 {
     uint8_t plain[FRAME_HEADER_BYTES + 255 + FRAME_CRC_BYTES];
     if (bytes < 3u) {
         return;
     }
-    frame_write_header(plain, FRAME_REQUEST, data[0], data[1], data[2], bytes - 3u);
+    frame_write_header(plain, 0u, data[0], data[1], data[2], bytes - 3u);
+    plain[0] = first;
     memcpy(plain + FRAME_HEADER_BYTES, data + 3, bytes - 3u);
     frame_send(plain, FRAME_HEADER_BYTES + bytes - 3u, feed);
 }
@@ -61,25 +65,29 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     runs = 0;
     cycles = 0;
     milliseconds = 0;
+    pace = 0;
     written = 0;
     has_fault = bytes % 2 == 1;
     if (setjmp(after_reset) == 0) {
         server_start(&model);
-        feed_as_frame(sync, sizeof sync);
+        feed_as_frame(REQUEST, sync, sizeof sync);
     } else {
         server_start(&model);
     }
     while (at + 2 <= bytes) {
         const size_t left = bytes - at - 2;
         const uint32_t length = data[at] < left ? data[at] : (uint32_t)left;
-        const uint8_t kind = data[at + 1] % 3;
+        const uint8_t kind = data[at + 1] % 4;
         const uint8_t *const piece = data + at + 2;
         at = at + 2 + length;
         if (kind == 0) {
             feed(piece, length);
         } else if (kind == 1) {
-            feed_as_frame(piece, length);
+            feed_as_frame(REQUEST, piece, length);
+        } else if (kind == 2 && length > 0u) {
+            feed_as_frame(piece[0], piece + 1, length - 1u);
         } else {
+            pace = length * length;
             milliseconds += 40u * (length + 1u);
             server_poll();
         }
@@ -135,7 +143,8 @@ uint32_t board_cycles(void)
 
 uint32_t board_milliseconds(void)
 {
-    return milliseconds++ / 8u;
+    milliseconds += 1u + pace;
+    return milliseconds / 8u;
 }
 
 uint32_t board_overruns(void)

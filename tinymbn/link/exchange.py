@@ -183,8 +183,9 @@ class Exchange:
         while self.transport.now() < end:
             data = self.transport.read(_QUIET_S)
             if not data:
-                return
+                break
             self._reader.feed(data)
+        self._reader.flush()
 
     def _sync_within(self, seconds: float) -> bool:
         nonce = secrets.randbits(32) | 1
@@ -245,7 +246,9 @@ class Exchange:
         if self._echoes:
             return LinkError(f"{name}: what is sent comes back, and nothing else; is RX wired to TX, or an echo on?")
         if self._strangers and not self._reader.noise_bytes:
-            return LinkError(f"{name}: {self._strangers} frames within {waited_s:.1f} s, none an answer; reset the board")
+            return LinkError(
+                f"{name}: {self._strangers} frames within {waited_s:.1f} s, none an answer; reset the board"
+            )
         if not self._reader.noise_bytes:
             return DeviceError(
                 f"{name}: nothing received within {waited_s:.1f} s; is a board connected, powered and flashed,"

@@ -78,7 +78,12 @@ def payload_room(stuffed_bytes: int) -> int:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames, and keeps count of what was none."""
+    """Cuts a stream of bytes into frames, and keeps count of what was none.
+
+    Attributes:
+        noise_bytes: that were part of no frame.
+        bad_frames: damaged frames; other noise between two delimiters, such as text, is none.
+    """
 
     MOST_BYTES = 4096  # between two delimiters; more is noise
 
@@ -97,7 +102,8 @@ class FrameReader:
             if self._partial:
                 frame = from_stuffed(bytes(self._partial))
                 if frame is None:
-                    self._drop(bad=True)
+                    # The first byte of a header stands behind the first COBS code, wherever its zeros are.
+                    self._drop(bad=len(self._partial) > _HEADER.size and self._partial[1] >> 4 == VERSION)
                 else:
                     found.append(frame)
                     self._partial.clear()

@@ -26,6 +26,7 @@ from tinymbn.link.messages import (
     StackUse,
     Status,
 )
+from tinymbn.link.rows import Rows
 from tinymbn.link.transport import Transport, open_port
 
 __all__ = ["BoardResetError", "Feed", "Session", "open_session"]
@@ -356,41 +357,32 @@ class Session:
         input_crc32: int,
         expected_s: float,
     ) -> bytes:
-        found = bytearray(tensor_bytes)
-        missing = bytearray(b"\1") * tensor_bytes
-
-        def keep(kind: EventKind, body: bytes) -> None:
-            if kind is EventKind.DATA:
-                at, data = int.from_bytes(body[:4], "little"), body[4:]
-                if at + len(data) <= tensor_bytes:
-                    found[at : at + len(data)] = data
-                    missing[at : at + len(data)] = bytes(len(data))
-
+        rows = Rows(tensor_bytes)
         for _ in range(_DUMPS):
-            begin, end = missing.find(1), missing.rfind(1) + 1
-            if begin < 0:
-                return bytes(found)
+            if rows.whole:
+                return rows.data
             for piece in feed:
                 self.write(*piece)
+            begin, end = rows.missing
             arguments = messages.dump(layer, flags, input_crc32, begin, end - begin, self._size)
             try:
                 reply = self._exchange.request(
-                    Operation.DUMP, arguments, patience=_run_patience(expected_s), on_event=keep
+                    Operation.DUMP, arguments, patience=_run_patience(expected_s), on_event=rows.keep
                 )
             except RefusedError as refused:
                 if refused.status != Status.INPUT_DIFFERS:
                     raise
                 continue
-            reported = messages.to_u32(reply, 1)[0]
+            (reported,) = messages.to_u32(reply, 1)
             if reported != tensor_bytes:
                 raise FirmwareError(
                     f"board: layer {layer} has {reported} bytes, expected {tensor_bytes}; it runs another firmware"
                 )
-            self._adapt(1 if missing.find(1) < 0 else 2)
-        if missing.find(1) < 0:
-            return bytes(found)
+            self._adapt(1 if rows.whole else 2)
+        if rows.whole:
+            return rows.data
         raise LinkError(
-            f"{self.transport.name}: {sum(missing)} of {tensor_bytes} bytes of layer {layer} were lost in each of"
+            f"{self.transport.name}: {rows.missing_bytes} of {tensor_bytes} bytes of layer {layer} were lost in each of"
             f" {_DUMPS} tries; check cable and baud rate"
         )
 

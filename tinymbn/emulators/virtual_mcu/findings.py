@@ -11,21 +11,22 @@ class Findings:
     """An ordered collection of one-line texts.
 
     Args:
-        pc: the address of the instruction under way.
+        place: where the program is, in words.
     """
 
-    def __init__(self, pc: Callable[[], int]) -> None:
-        self._pc = pc
+    def __init__(self, place: Callable[[], str]) -> None:
+        self._place = place
         self._texts: dict[str, str] = {}
 
-    def add(self, text: str, pc: int | None = None) -> None:
+    def add(self, text: str, place: str | None = None) -> None:
         """Add a finding, once for each place in the program.
 
         Args:
             text: register, value and rule.
-            pc: where, if it is not the instruction under way.
+            place: where, if it is not the instruction under way.
         """
-        self.put(text := f"{text}; PC 0x{self._pc() if pc is None else pc:08X}", text)
+        text = f"{text}; {place or self._place()}"
+        self.put(text, text)
 
     def put(self, key: str, text: str) -> None:
         """Add or replace the finding of a key, such as one with a count in it."""

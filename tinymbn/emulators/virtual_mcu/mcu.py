@@ -48,6 +48,8 @@ _SLOT_BYTES = 0x400  # peripherals start at multiples of this
 _NOWHERE = 0xFFFFFFFE  # an address that is never reached: emulation goes on until something stops it
 _HARD_FAULT, _BUS_FAULT, _USAGE_FAULT = 3, 5, 6
 _RETURN_TO_THREAD = 0xFFFFFFF9  # EXC_RETURN: thread mode, main stack, no floating-point state
+# The first inferences are watched access by access; after that the same code is believed.
+_STRICT_INSTRUCTIONS = 150_000_000
 _LONGEST_SLEEP_S = 0.2  # real time between two looks at whether to stop
 
 
@@ -89,7 +91,7 @@ class VirtualMcu:
         self._counter.attach(self._engine)
         self._reset_hz = clock_hz
         self.time = VirtualTime(lambda: self._counter.count, clock_hz)
-        self.findings = Findings(self._pc)
+        self.findings = Findings(self._place)
         self.system = SystemControl(interrupts, self.time, self.findings, self.request_reset, self._counter.enable_fpu)
         self._peripherals: list[Peripheral] = []
         self._slots: dict[int, Peripheral] = {}
@@ -97,7 +99,7 @@ class VirtualMcu:
         self._device: Device
         self._bad_access = (0, 0, 0, 0)  # kind, address, size, value
         self._engine.hook_add(UC_HOOK_MEM_INVALID, self._on_bad_access)
-        self._resets = self._stops = False
+        self._resets = self._stops = self._relaxes = False
         self.accesses = 0  # to registers, so far
         self.add((self.system, TraceUnit(self.system, self.time, self.findings)))
 
@@ -150,6 +152,10 @@ class VirtualMcu:
 
     def _pc(self) -> int:
         return int(self._engine.reg_read(UC_ARM_REG_PC)) & ~1
+
+    def _place(self) -> str:
+        """Where the program is, for findings."""
+        return f"{'' if self._counter.is_strict else 'in the block at '}PC 0x{self._pc():08X}"
 
     # What may be called from another thread.
 
@@ -212,8 +218,10 @@ class VirtualMcu:
             except UcError as cause:
                 pc = self._fault(cause)
                 continue
-            pc = self._pc()
-            if not self._resets and not self._stops and self._was_wfi(pc):
+            pc, relaxes, self._relaxes = self._pc(), self._relaxes, False
+            if relaxes:
+                self._counter.relax(self._engine)
+            elif not self._resets and not self._stops and self._was_wfi(pc):
                 self._sleep()
 
     def _reset(self) -> int:
@@ -252,6 +260,9 @@ class VirtualMcu:
 
     def idle(self, longest_s: float, *, asleep: bool = False) -> None:
         """Wait for the outside world, and let as much virtual time pass, but not more than to the next tick."""
+        if self._counter.is_strict and not asleep and self._counter.count > _STRICT_INSTRUCTIONS:
+            self._relaxes = True
+            self._engine.emu_stop()
         tick_s = self._tick_s()
         self._device.idle(min(longest_s, tick_s), tick_s, asleep=asleep)
 
@@ -293,7 +304,7 @@ class VirtualMcu:
             text, status = f"read of {size} bytes from 0x{address:08X}, where there is nothing", bits(15, 9)
         else:
             text, status = f"instruction that a Cortex-M7 does not execute here ({cause})", bits(16)  # UNDEFINSTR
-        self.findings.add(f"fault: {text}", pc)
+        self.findings.add(f"fault: {text}", f"PC 0x{pc:08X}")
         if self._engine.reg_read(UC_ARM_REG_IPSR):
             raise Lockup(f"fault within a fault handler: {text}; PC 0x{pc:08X}")
         self.system["CFSR"] |= status

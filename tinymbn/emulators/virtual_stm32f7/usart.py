@@ -19,7 +19,7 @@ _OTHER_CR2 = bits((19, 15), (14, 11), 20, 23)
 _OTHER_CR3 = bits(1, 3, 5, 6, 7, 8, 9, 14)
 
 # Polls of the status with nothing in between, after which the rest of a wait is leapt over.
-_PATIENCE = 4
+_PATIENCE = 2
 _POLL_INSTRUCTIONS = 100  # most from one poll to the next, with one other register read, such as a clock, between
 _LONGEST_POLL_S = 1e-3  # of real time, in which a polling core is kept waiting for input
 
