@@ -7,20 +7,44 @@ venv=$root/.venv
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# Install Debian packages, or say which ones are missing.
-need_packages() {
+# Install Debian packages; false, with a word which ones are missing, where that cannot be done.
+install_packages() {
     local sudo=()
     if [[ $(id -u) -ne 0 ]]; then
         sudo=(sudo -n)
-        sudo -n true 2>/dev/null || fail "missing Debian packages; install them with: sudo apt-get install $*"
+        sudo -n true 2>/dev/null || { say "missing Debian packages; install them with: sudo apt-get install $*"; return 1; }
     fi
-    command -v apt-get >/dev/null || fail "missing (by their Debian names): $*"
+    command -v apt-get >/dev/null || { say "missing (by their Debian names): $*"; return 1; }
     say "installing $* ..."
     local install=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@")
     # A fresh machine has no package lists yet.
     "${sudo[@]}" "${install[@]}" >/dev/null 2>&1 ||
         { "${sudo[@]}" apt-get -qq update >/dev/null && "${sudo[@]}" "${install[@]}" >/dev/null; } ||
-        fail "could not install them; try: sudo apt-get install $*"
+        { say "could not install them; try: sudo apt-get install $*"; return 1; }
+}
+
+need_packages() { install_packages "$@" || exit 1; }
+
+# The packages among PACKAGE:COMMAND whose command is not there.
+missing_packages() {
+    local pair
+    for pair; do
+        command -v "${pair#*:}" >/dev/null || printf '%s\n' "${pair%%:*}"
+    done
+}
+
+# What builds firmware for boards.
+firmware_packages() {
+    missing_packages gcc-arm-none-eabi:arm-none-eabi-gcc
+    [[ -e $(arm-none-eabi-gcc -print-sysroot 2>/dev/null)/include/stdint.h ]] ||
+        echo | arm-none-eabi-gcc -xc -fsyntax-only -include stdint.h - 2>/dev/null || echo libnewlib-arm-none-eabi
+}
+
+# What the tests run firmware in, and hunt its faults with.
+check_packages() {
+    missing_packages gcc:gcc g++:g++ make:make qemu-system-arm:qemu-system-arm clang:clang
+    echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+        clang -xc -fsanitize=fuzzer,address -o /dev/null - 2>/dev/null || echo libclang-rt-dev
 }
 
 setup() {

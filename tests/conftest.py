@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples", type=int, default=25, help="random examples each test tries (default: 25)")
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden, to be reviewed as a diff")
 
 
 def pytest_configure(config: pytest.Config) -> None:

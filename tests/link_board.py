@@ -58,9 +58,13 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tinymbn-link-")  # until the tests end
 
 
-@cache
 def board_program(rx_max: int = SMALLEST_RX_MAX) -> Path:
     """The stand-in board, built by the first test that asks."""
+    return _built(rx_max)
+
+
+@cache
+def _built(rx_max: int) -> Path:
     return build_board(Path(_folder().name) / f"firmware-{rx_max}", rx_max)
 
 
@@ -89,11 +93,6 @@ class PtyBoard:
         """Kills the board, if it runs, and starts it; bytes under way stay under way."""
         self._stop()
         self._process = self._start()
-
-    def halt(self) -> None:
-        """Stops the board for good; its line stays open and silent."""
-        self._stop()
-        self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

@@ -61,7 +61,7 @@ class FaultyLine:
 
     def _start(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
-        process = subprocess.Popen([self._program], stdin=theirs, stdout=theirs)
+        process = subprocess.Popen([self._program], stdin=theirs.fileno(), stdout=theirs.fileno())
         theirs.close()
         return ours, process
 
@@ -86,14 +86,13 @@ class FaultyLine:
             if resets and time.monotonic() - begin >= resets[0]:
                 resets.popleft()
                 self._reset()
-            ready, _, _ = select.select([self._master, self._socket], [], [], 0.01)
+            ready, _, _ = select.select([self._master, self._socket.fileno()], [], [], 0.01)
             for source in ready:
-                if source is self._socket:
-                    data = self._socket.recv(4096)
-                    _write_all(self._master, self._damaged(data, earlier["from"]))
-                else:
-                    data = os.read(self._master, 4096)
+                data = os.read(source, 4096)
+                if source == self._master:
                     self._socket.sendall(self._damaged(data, earlier["to"]))
+                else:
+                    _write_all(self._master, self._damaged(data, earlier["from"]))
 
     def _damaged(self, data: bytes, earlier: deque[bytes]) -> bytes:
         chance, faults = self._random.random, self._faults

@@ -10,7 +10,7 @@ import pytest
 
 from tests.link_board import PtyBoard, board_program
 from tests.link_model import CONSTANTS, INPUT_BYTES, LAYER_BYTES, OUTPUT_BYTES, layers_of, random_input
-from tinymbn.errors import DeviceError, FirmwareError, LinkError
+from tinymbn.errors import DeviceError, FirmwareError
 from tinymbn.link import messages
 from tinymbn.link.exchange import BoardResetError, Exchange, RefusedError
 from tinymbn.link.frame import Frame, FrameReader
@@ -269,13 +269,3 @@ def test_a_port_has_one_user(session: Session) -> None:
 def test_no_such_port_is_said() -> None:
     with pytest.raises(DeviceError, match="/dev/ttyNONE: no such port"):
         open_port("/dev/ttyNONE", 115200)
-
-
-def test_a_board_that_goes_away_is_an_error_at_once(board: PtyBoard) -> None:
-    session = open_session(board.port, 115200)
-    board.halt()
-    begin = time.monotonic()
-    with pytest.raises(LinkError, match="nothing was received"):
-        session.stack()
-    assert time.monotonic() - begin < 6
-    session.close()

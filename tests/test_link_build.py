@@ -29,7 +29,7 @@ def _run(*command: str | Path, cwd: Path) -> str:
 @needs_arm_gcc
 @pytest.mark.parametrize("core", CORES)
 def test_every_core_compiles_without_a_warning_and_needs_nothing_but_the_board(core: str, tmp_path: Path) -> None:
-    sources = lay_out(tmp_path)[1:] + [tmp_path / "main.c"]
+    sources = [*lay_out(tmp_path)[1:], tmp_path / "main.c"]
     gcc = ["arm-none-eabi-gcc", *WARNINGS, f"-mcpu={core}", "-mthumb", "-Os", "-ffreestanding", "-fstack-usage"]
     _run(*gcc, "-r", "-nostdlib", *sources, "-o", "link.o", cwd=tmp_path)
     undefined = _run("arm-none-eabi-nm", "-u", "link.o", cwd=tmp_path).split()[1::2]

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,7 @@ class CCode:
 
 
 @pytest.fixture(scope="module")
-def c_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CCode]:
+def c_code(tmp_path_factory: pytest.TempPathFactory) -> CCode:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc here")
     output = tmp_path_factory.mktemp("frame") / "frame.so"
@@ -97,7 +96,7 @@ def c_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CCode]:
     library.frame_crc.restype = ctypes.c_uint32
     library.frame_unstuff.restype = ctypes.c_uint32
     library.frame_read.restype = ctypes.c_bool
-    yield CCode(library)
+    return CCode(library)
 
 
 def test_a_frame_worked_by_hand() -> None:

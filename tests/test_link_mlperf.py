@@ -53,7 +53,7 @@ class Runner:
 
     def silence(self) -> bytes:
         """What comes within a while without having been asked for."""
-        time.sleep(0.2)
+        time.sleep(0.1)
         return bytes(self._port.read(self._port.in_waiting))
 
     def load(self, pixels: bytes) -> None:

@@ -141,7 +141,7 @@ def test_stale_replies_and_noise_before_the_sync_are_dropped() -> None:
 
 def test_a_sync_of_another_nonce_is_not_ours() -> None:
     foreign = reply(Frame(1, 1, Operation.SYNC, 1, b"abcd"), b"abcd")
-    with pytest.raises(LinkError, match="frames within .* none an answer"):
+    with pytest.raises(LinkError, match=r"frames within .* none an answer"):
         Exchange(scripted(lambda request: foreign)).sync()
 
 
@@ -159,7 +159,7 @@ def test_a_silent_board_is_given_up_after_four_tries() -> None:
     script = Once(silent)
     session, line = synced(script)
     begin = line.now()
-    with pytest.raises(NoReplyError, match="no whole reply to STACK in 4 tries and .* nothing was received"):
+    with pytest.raises(NoReplyError, match=r"no whole reply to STACK in 4 tries and .* nothing was received"):
         session.stack()
     assert line.now() - begin < 8
 

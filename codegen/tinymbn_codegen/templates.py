@@ -49,7 +49,7 @@ def _wrapped(line: str) -> str:
 
 
 def _open_bracket(text: str) -> int:
-    """Where the innermost bracket is that is open at the end; of a line that continues another, the indent; -1: none."""
+    """Where the innermost open bracket is; in a line that continues another, before its first letter; -1: nowhere."""
     depth = 0
     for i in range(len(text) - 1, -1, -1):
         depth += (text[i] == ")") - (text[i] == "(")

@@ -50,6 +50,13 @@ __attribute__((naked, noreturn, used)) void board_reset_handler(void)
 #endif
                    "ldr r0, =board_stack_top\n"
                    "msr msp, r0\n"
+                   "ldr r1, =board_stack_bottom\n"
+                   "ldr r2, =0xC5C5C5C5\n" /* STACK_PAINT, while nothing is on the stack */
+                   "0: cmp r1, r0\n"
+                   "bhs 1f\n"
+                   "stmia r1!, {r2}\n"
+                   "b 0b\n"
+                   "1:\n"
 #if BOARD_HAS_FPU
                    "ldr r0, =0xE000ED88\n" /* CPACR: full access to CP10 and CP11, which MVE needs as well */
                    "ldr r1, [r0]\n"
@@ -87,19 +94,8 @@ static void caches_enable(void)
 }
 #endif
 
-/* Everything between the stack's end and where it stands now. */
-static void stack_paint(void)
-{
-    uintptr_t now;
-    __asm volatile("mov %0, sp" : "=r"(now));
-    for (volatile uint32_t *word = board_stack_bottom; (uintptr_t)word < now; word++) {
-        *word = STACK_PAINT;
-    }
-}
-
 _Noreturn void board_start(void)
 {
-    stack_paint();
 #if BOARD_HAS_VTOR
     REGISTER(SCB_VTOR) = (uint32_t)(uintptr_t)&board_vectors;
 #endif

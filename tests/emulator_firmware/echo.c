@@ -6,7 +6,8 @@ static uint8_t buffer[4096];
 static void count(void)
 {
 #ifdef __arm__
-    __asm__ volatile("ldr r0, =500000\n1: subs r0, #1\nbne 1b" ::: "r0", "cc"); /* 1,000,000 instructions */
+    /* 1,000,000 instructions */
+    __asm__ volatile(".syntax unified\nldr r0, =500000\n1: subs r0, #1\nbne 1b" ::: "r0", "cc");
 #endif
 }
 

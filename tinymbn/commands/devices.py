@@ -50,12 +50,16 @@ def ports(as_json: bool) -> None:
 @arguments.as_json
 def doctor(as_json: bool) -> None:
     """Check compilers, emulators, flash tools and permissions, and say what to do."""
-    from tinymbn.doctor import checks
+    from tinymbn.doctor import checks, require_all
     from tinymbn.summary import SCHEMA
 
     found = checks()
     if as_json:
         click.echo(json.dumps({"schema": SCHEMA, "checks": [asdict(check) for check in found]}, indent=2))
-        return
-    for check in found:
-        click.echo(check.text)
+    else:
+        width = max(len(check.name) for check in found)
+        for check in found:
+            click.echo(f"{check.state:8}  {check.name:{width}}  {printable(check.found)}")
+            if check.advice:
+                click.echo(f"{'':8}  {'':{width}}  {printable(check.advice)}")
+    require_all(found)

@@ -19,7 +19,7 @@ MOST_TRIES = 12
 
 _FIRST_EXCHANGE_S = 3.0  # QEMU looks once a second whether somebody reads
 _OTHER_BAUD_S = 0.4
-_QUIET_S = 0.15
+_QUIET_S = 0.1
 _BOOT_TEXT_S = 0.5
 _SHORTEST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 2.0

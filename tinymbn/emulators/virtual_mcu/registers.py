@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from tinymbn.emulators.virtual_mcu.findings import Findings
 WORD = 0xFFFFFFFF
 
 
+@functools.cache  # asked for at each access
 def bits(*ranges: int | tuple[int, int]) -> int:
     """A mask out of bit numbers and (highest, lowest) pairs, as manuals write them."""
     mask = 0

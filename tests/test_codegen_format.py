@@ -1,0 +1,54 @@
+"""The generated C is laid out as firmware_templates/.clang-format says, and so is the C that travels with it."""
+
+from __future__ import annotations
+
+import difflib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.generated import ONE_TO_ONE, Int8s, generate, write
+from tests.graphs import classifier, every_kernel
+from tests.shared import CHECKOUT
+from tests.test_codegen_layers import random_graphs
+from tinymbn.load import load_model
+from tinymbn_codegen.options import Options
+
+TEMPLATES = CHECKOUT / "firmware_templates"
+
+CLANG_FORMAT = Path(sys.executable).parent / "clang-format"
+pytestmark = pytest.mark.skipif(not CLANG_FORMAT.exists(), reason="no clang-format of PyPI; its version decides")
+
+SHIFTED = ONE_TO_ONE[:, ::-1]  # not a pixel less 128: a table
+PER_CHANNEL = np.concatenate([ONE_TO_ONE, SHIFTED])
+
+
+def _expect_formatted(files: list[Path]) -> None:
+    style = f"--style=file:{TEMPLATES / '.clang-format'}"
+    for path in files:
+        done = subprocess.run([CLANG_FORMAT, style, path], capture_output=True, text=True, check=True)
+        text = path.read_text()
+        changes = "".join(difflib.unified_diff(text.splitlines(True), done.stdout.splitlines(True), str(path)))
+        assert not changes, changes[:3000]
+
+
+def test_the_runtime_is_formatted() -> None:
+    _expect_formatted(sorted((TEMPLATES / "runtime").glob("*.h")))
+
+
+@pytest.mark.parametrize("name", ["model", "person_detect"])
+@pytest.mark.parametrize("pixels", [ONE_TO_ONE, SHIFTED, PER_CHANNEL], ids=["shift", "table", "channels"])
+def test_small_models_are_formatted(name: str, pixels: Int8s, tmp_path: Path) -> None:
+    for i, graph in enumerate((classifier(), every_kernel())):
+        write(generate(graph, Options(name), pixels), tmp_path / str(i))
+    _expect_formatted([path for path in sorted(tmp_path.rglob("*.[ch]")) if path.stem.startswith(name)])
+
+
+def test_long_lists_and_names_of_layers_are_formatted(tmp_path: Path) -> None:
+    graphs = [load_model(CHECKOUT / "tinymbn" / "models" / "digits.npz"), *random_graphs(2)]
+    for i, graph in enumerate(graphs):
+        write(generate(graph, Options("model")), tmp_path / str(i))
+    _expect_formatted([path for path in sorted(tmp_path.rglob("*.[ch]")) if path.stem.startswith("model")])
