@@ -176,7 +176,14 @@ class Qmp:
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(5)
-        self.socket.connect(str(path))
+        for tries_left in reversed(range(100)):  # the file is there before anyone listens
+            try:
+                self.socket.connect(str(path))
+                break
+            except OSError:
+                if tries_left == 0:
+                    raise
+                time.sleep(0.02)
         self.lines = self.socket.makefile("rw")
         self.lines.readline()
         self.ask("qmp_capabilities")
@@ -246,10 +253,6 @@ def start(name: str, elf: Path) -> Iterator[Machine]:
     command += ["-qmp", f"unix:{qmp_path},server=on,wait=off"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(100):
-            if qmp_path.exists():
-                break
-            time.sleep(0.02)
         qmp = Qmp(qmp_path)
         ports = qmp.ask("query-chardev")
         assert isinstance(ports, list)

@@ -330,8 +330,17 @@ def test_a_flood_of_words_is_read_to_its_end(programs: Path, elf: Path) -> None:
 
 
 def test_a_tool_gets_no_answer_to_a_question(programs: Path, elf: Path) -> None:
-    add(programs, "openocd", 'read answer || echo "nobody answers"')
-    assert flash_with("openocd", STM32F7, elf).output == "nobody answers"
+    add(programs, "openocd", 'read answer && echo "$answer" || echo "nobody answers"')
+    ours, theirs = os.pipe()
+    os.write(theirs, b"yes\n")
+    before = os.dup(0)
+    os.dup2(ours, 0)
+    try:
+        assert flash_with("openocd", STM32F7, elf).output == "nobody answers"
+    finally:
+        os.dup2(before, 0)
+        for descriptor in (ours, theirs, before):
+            os.close(descriptor)
 
 
 def test_a_tool_that_cannot_be_started_is_no_failure_of_the_board(programs: Path, elf: Path) -> None:
@@ -463,6 +472,7 @@ def test_a_drive_that_comes_back_has_taken_the_file(nucleo: Path, elf: Path, mon
     (nucleo / "FAIL.TXT").write_text("of last time")
     result = copy(STM32F7, elf, monkeypatch, _nothing, lambda: _go(nucleo), _nothing, nucleo.mkdir, settle_s=20)
     assert "went away with it" in result.outcome
+    assert result.seconds < 10
 
 
 def test_the_complaint_of_a_drive_that_comes_back_is_quoted(
@@ -508,6 +518,7 @@ def test_a_boot_loader_goes_away_with_the_file(boot_loader: Path, elf: Path, mon
     data = (gone / "firmware.uf2").read_bytes()
     assert hashlib.sha256(data).hexdigest() == result.sha256
     assert result.image_bytes == len(data) == 16 * 512
+    assert result.seconds < 10
     assert struct.unpack_from("<I", data, 28) == (PICO.uf2_family,)
 
 

@@ -128,11 +128,11 @@ def _kernel_cache() -> Check:
         from tinymbn.kernels import jit
     except ImportError as error:
         return Check(name, "optional", f"cannot be looked for: {error}", "install the Python packages first")
-    if jit._CACHE is None:
+    if jit.CACHE_FOLDER is None:
         advice = "set TINYMBN_CACHE to a folder that can be written; without it each run compiles for some seconds"
         return Check(name, "optional", "cannot be written", advice)
     return Check(
-        name, "ok", f"{jit._CACHE}{'' if jit.is_compiled() else ', empty: the next run compiles for some seconds'}"
+        name, "ok", f"{jit.CACHE_FOLDER}{'' if jit.is_compiled() else ', empty: the next run compiles for some seconds'}"
     )
 
 

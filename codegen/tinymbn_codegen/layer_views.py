@@ -277,7 +277,7 @@ def _enum(numbers: Numbers) -> tuple[str, ...]:
     lines = [""]
     for name, value in numbers.items():
         item = f"{name} = {value}"
-        if len(lines[-1]) + len(item) > 90:
+        if len(lines[-1]) + len(", ") + len(item) > 96:
             lines.append("")
         lines[-1] += f", {item}" if lines[-1] else item
     return tuple(f"enum {{ {line} }};" for line in lines)

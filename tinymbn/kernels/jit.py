@@ -67,12 +67,12 @@ def _remove_old(directory: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-_CACHE = _cache_directory()
+CACHE_FOLDER = _cache_directory()
 
 
 def is_compiled() -> bool:
     """Whether an earlier process has left machine code; if not, the first inference takes some seconds."""
-    return _CACHE is not None and any(_CACHE.glob("**/*.nbc"))
+    return CACHE_FOLDER is not None and any(CACHE_FOLDER.glob("**/*.nbc"))
 
 
 @contextmanager
@@ -105,8 +105,8 @@ class _Cache(FunctionCache):
 def kernel(function: Function) -> Function:
     """The function compiled when first called, and kept on disk for the next process."""
     compiled: Any = numba.njit(function, nogil=True, error_model="numpy")
-    if _CACHE is not None:
-        with _numba_cache_in(_CACHE):
+    if CACHE_FOLDER is not None:
+        with _numba_cache_in(CACHE_FOLDER):
             compiled._cache = _Cache(function)  # what njit(cache=True) does, with Numba's own class
     result: Function = compiled
     return result
