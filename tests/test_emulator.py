@@ -124,7 +124,7 @@ def test_a_killed_emulator_hangs_up_and_says_why(firmware: dict[str, Path], name
         wait_for_end(machine)
         assert "SIGKILL" in (machine.exit_reason() or "")
         if name != "host":
-            with pytest.raises(ToolError, match="SIGKILL|ended"):
+            with pytest.raises(ToolError, match="ended"):
                 machine.reset()
 
 
@@ -172,11 +172,17 @@ os.kill(os.getpid(), signal.SIGKILL)
 @needs_qemu
 def test_an_exception_in_the_with_block_leaves_no_emulator(firmware: dict[str, Path]) -> None:
     pids = []
-    for name in ("qemu-m3", "stm32f7", "host"):
-        with pytest.raises(KeyboardInterrupt), start(load_board(name), firmware[name]) as machine:
+
+    def interrupted(name: str) -> None:
+        with start(load_board(name), firmware[name]) as machine:
             machine.release()
             pids.append(child_pid(machine))
             raise KeyboardInterrupt
+
+    for name in ("qemu-m3", "stm32f7", "host"):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(name)
+    assert len(pids) == 3
     assert not any(is_running(pid) for pid in pids)
 
 
@@ -253,7 +259,7 @@ def test_a_raw_image_of_the_flash_runs_as_well(firmware: dict[str, Path], tmp_pa
 def test_a_sanitizers_report_is_the_reason(tmp_path: Path) -> None:
     program = tmp_path / "board"
     source = "int main(int n, char **v) { volatile int most = 0x7FFFFFFF; (void)v; return most + n > 0; }"
-    command = ["cc", "-x", "c", "-", "-g", "-fsanitize=undefined", "-o", program]
+    command = ["cc", "-x", "c", "-", "-g", "-fsanitize=undefined", "-o", os.fspath(program)]
     subprocess.run(command, input=source.encode(), check=True)
     with start(load_board("host"), program) as machine, open_line(machine) as line:
         machine.release()

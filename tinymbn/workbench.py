@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinymbn.board import Board
+from tinymbn.board_rules import reachable_bauds
 from tinymbn.build import BuildResult, build, read_compiler
 from tinymbn.connection import Connection, connect_emulated, connect_port
-from tinymbn.errors import BoardError, FirmwareError, ToolError
+from tinymbn.errors import BoardError, DeviceError, FirmwareError, LinkError, ToolError
 from tinymbn.firmware import write_firmware
 from tinymbn.graph import Graph
 from tinymbn.ports import find_port
@@ -31,7 +32,7 @@ class Request:
         folder: with an ``.elf`` that runs as it lies there; None: generate and build.
         emulate: run it in the board's emulator.
         port: of the board; None: found by its USB ids.
-        baud: to open the port with; None: the board's own.
+        baud: to go to; None: the fastest the board's clock can make.
         optimise: level for a build.
         compiler: for a build; None: any.
     """
@@ -87,12 +88,11 @@ def open_bench(
     if request.folder is not None:
         _require_board(request.folder, request.board)
     if not request.emulated:
-        if request.port is None and request.board.emulator is not None and request.board.probe == ():
-            raise BoardError(f"board {request.board.name}: say --emulate, or --port")
-        port = find_port(request.board, port=request.port)
+        port = _find_port(request)
         compiler = read_compiler(request.folder) if request.folder is not None else ""
         progress(f"connecting to {port}")
-        with connect_port(port, request.baud or request.board.baud) as connection:
+        with connect_port(port, request.board.baud) as connection:
+            _speed_up(request, connection)
             yield Bench(connection, compiler)
         return
     if request.port is not None:
@@ -100,7 +100,31 @@ def open_bench(
     with _elf(request, progress) as (elf, compiler):
         progress("starting the emulator")
         with connect_emulated(request.board, elf, icount_shift=icount_shift) as connection:
+            _speed_up(request, connection)
             yield Bench(connection, compiler)
+
+
+def _find_port(request: Request) -> str:
+    try:
+        return find_port(request.board, port=request.port)
+    except DeviceError as error:
+        if request.board.emulator is None:
+            raise
+        raise DeviceError(f"{error}; without a board: --emulate") from None
+
+
+def _speed_up(request: Request, connection: Connection) -> None:
+    """Go to the baud rate asked for, or to the fastest of the board's where a line has one; it starts with its own.
+
+    Raises:
+        LinkError: the rate asked for cannot be had.
+    """
+    emulator = request.board.emulator
+    if request.baud is not None:
+        if not connection.session.set_baud(request.baud):
+            raise LinkError(f"board {request.board.name}: {request.baud} baud: the board or the line cannot do it")
+    elif not request.emulated or (emulator is not None and emulator.kind == "stm32f7"):
+        connection.session.set_baud(max(reachable_bauds(request.board), default=request.board.baud))
 
 
 @contextmanager

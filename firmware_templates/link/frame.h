@@ -21,13 +21,13 @@ enum {
 
 typedef struct {
     uint8_t version;
-    uint8_t type;      /* FRAME_REQUEST, FRAME_REPLY or FRAME_EVENT */
+    uint8_t type; /* FRAME_REQUEST, FRAME_REPLY or FRAME_EVENT */
     uint8_t sequence;
     uint8_t operation;
-    uint8_t status;    /* of a reply; in a request the high byte of its sequence */
+    uint8_t status; /* of a reply; in a request the high byte of its sequence */
     uint32_t payload_bytes;
     const uint8_t *payload;
-    uint32_t crc;      /* as received; it names the request */
+    uint32_t crc; /* as received; it names the request */
 } frame;
 
 typedef void (*frame_sink)(const uint8_t *data, uint32_t bytes);
@@ -45,7 +45,7 @@ bool frame_read(const uint8_t *plain, uint32_t bytes, frame *read);
 void frame_write_header(uint8_t *plain, uint8_t type, uint8_t sequence, uint8_t operation, uint8_t status,
                         uint32_t payload_bytes);
 
-/* Hands a plain message (header and payload, `bytes` in all) to the sink as a whole frame, delimiters included.
+/* Hands a plain message (header and payload, `bytes` in all) to the sink as a whole frame, with its delimiters.
    Four bytes behind the message are overwritten by its CRC. */
 void frame_send(uint8_t *plain, uint32_t bytes, frame_sink sink);
 

@@ -11,7 +11,7 @@
 #include "text.h"
 
 enum {
-    CREDITS = 1,         /* WRITEs that may be under way unanswered */
+    CREDITS = 1, /* WRITEs that may be under way unanswered */
     DOUBLE_ROUNDING = 1, /* the one arithmetic of tinymbn: TFLite's reference kernels */
     FEATURE_DSP = 1,
     FEATURE_MVE = 2,
@@ -225,7 +225,8 @@ static uint8_t constants(const tinymbn_model *model, message_reader *arguments, 
     const uint32_t first = message_take_u16(arguments);
     const uint32_t count = message_take_u16(arguments);
     const uint32_t layers = (uint32_t)model->layers;
-    if (!message_complete(arguments) || first > layers || count > layers - first || count > reply->capacity / 4u) {
+    if (!message_complete(arguments) || first > layers || count > layers - first ||
+        count > reply->capacity / 4u) {
         return STATUS_BAD_ARGUMENT;
     }
     uint32_t reported_ms = board_milliseconds();
@@ -324,7 +325,7 @@ uint8_t operations_execute(const tinymbn_model *model, uint8_t operation, messag
         break;
     }
     if (server_epoch() == 0u) {
-        return STATUS_NOT_SYNCED; /* the host thinks it knows this board's state; a reset has made that untrue */
+        return STATUS_NOT_SYNCED; /* what the host believes of this board's state was true before a reset */
     }
     switch (operation) {
     case OPERATION_MODEL:

@@ -1,4 +1,4 @@
-/* Runs of the network: plain, traced with a record a layer, or traced with the rows of one layer sent to the host. */
+/* Runs of the network: plain, traced with a record a layer, or traced with the rows of one layer sent. */
 #ifndef LINK_RUN_H
 #define LINK_RUN_H
 

@@ -10,9 +10,9 @@
 #include "text.h"
 
 enum {
-    SILENCE_MS = 50,         /* drops a half frame */
-    BAUD_TRIAL_MS = 2000,    /* a new baud rate is kept if a good frame comes within */
-    KEPT_ANSWER_BYTES = 16,  /* longer answers are those of requests that may be executed again */
+    SILENCE_MS = 50, /* drops a half frame */
+    BAUD_TRIAL_MS = 2000, /* a new baud rate is kept if a good frame comes within */
+    KEPT_ANSWER_BYTES = 16, /* longer answers are those of requests that may be executed again */
 };
 
 static struct {
@@ -52,7 +52,8 @@ static uint8_t *answer(void)
 static void send(uint8_t type, uint8_t status, uint32_t bytes)
 {
     const uint32_t payload_bytes = SERVER_NAME_BYTES + bytes;
-    frame_write_header(server.sent, type, server.request.sequence, server.request.operation, status, payload_bytes);
+    frame_write_header(server.sent, type, server.request.sequence, server.request.operation, status,
+                       payload_bytes);
     bytes_put_u32(server.sent + FRAME_HEADER_BYTES, server.request.crc);
     frame_send(server.sent, FRAME_HEADER_BYTES + payload_bytes, board_write);
 }
@@ -154,7 +155,7 @@ static void receive_in_frame(uint8_t byte)
         return;
     }
     if (server.received_bytes > 0u) {
-        /* Behind a bad frame this delimiter may as well open the next one: stay until silence or a good frame. */
+        /* Behind a bad frame this delimiter may as well open the next: stay until silence or a good one. */
         server.in_frame = !close_frame();
     }
     server.received_bytes = 0u;

@@ -1,4 +1,4 @@
-/* The board's end of the link: takes bytes one by one, executes requests and text commands, answers on the UART. */
+/* The board's end of the link: takes bytes one by one, executes requests and text commands, answers. */
 #ifndef LINK_SERVER_H
 #define LINK_SERVER_H
 
@@ -25,7 +25,8 @@ void server_receive(uint8_t byte);
 void server_poll(void);
 
 /* Sends an event of the request being executed: its kind, a few bytes of head, and data. */
-void server_event(uint8_t kind, const uint8_t *head, uint32_t head_bytes, const uint8_t *data, uint32_t bytes);
+void server_event(uint8_t kind, const uint8_t *head, uint32_t head_bytes, const uint8_t *data,
+                  uint32_t bytes);
 
 /* The epoch: the nonce of the host's SYNC, 0 after a reset. */
 uint32_t server_epoch(void);

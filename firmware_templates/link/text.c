@@ -19,9 +19,9 @@ typedef struct {
 } word;
 
 typedef enum {
-    INPUT_NONE,   /* nothing loaded, or overwritten through frames */
+    INPUT_NONE, /* nothing loaded, or overwritten through frames */
     INPUT_LOADED, /* whole, in the frame's place */
-    INPUT_RUN,    /* was run, which destroyed it; its output is kept */
+    INPUT_RUN, /* was run, which destroyed it; its output is kept */
 } input_state;
 
 static struct {
@@ -103,7 +103,8 @@ static uint32_t lap(void)
 {
     text_poll();
     uint32_t microseconds = text.seconds;
-    uint64_t rest = text.ticks; /* < BOARD_COUNTER_HZ; long division, digit by digit: no 64-bit divide on a small core */
+    /* < BOARD_COUNTER_HZ. Long division, digit by digit: a small core has no 64-bit divide. */
+    uint64_t rest = text.ticks;
     for (int i = 0; i < MICROSECONDS_DIGITS; i++) {
         rest = (rest << 3) + (rest << 1);
         microseconds *= 10u;
@@ -279,8 +280,8 @@ static void say_results(const tinymbn_model *model)
     say("]\r\n");
 }
 
-/* Runs once. A run destroys its input, so only the first one after a load has a result: that one is kept, and the
-   others, which take the same time, put theirs where it does no harm. */
+/* Runs once. A run destroys its input, so only the first one after a load has a result: that one is kept. The
+   others take the same time and put theirs where it does no harm. */
 static void infer_once(const tinymbn_model *model)
 {
     if (text.input == INPUT_RUN) {

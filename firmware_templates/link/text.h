@@ -8,7 +8,7 @@
 #include "tinymbn_model.h"
 
 enum {
-    TEXT_END = '%',          /* executes what was collected */
+    TEXT_END = '%', /* executes what was collected */
     TEXT_COMMAND_BYTES = 80, /* of the longest command */
 };
 

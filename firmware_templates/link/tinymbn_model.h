@@ -6,7 +6,8 @@
 
 /* Rows `row` to `row + rows - 1` of a layer's output are complete: rows * row_bytes bytes at data.
    Rows of one layer come in tensor order; rows of several layers may alternate. */
-typedef void (*tinymbn_on_rows)(int32_t layer, int32_t row, int32_t rows, const int8_t *data, int32_t row_bytes);
+typedef void (*tinymbn_on_rows)(int32_t layer, int32_t row, int32_t rows, const int8_t *data,
+                                int32_t row_bytes);
 
 typedef struct {
     const void *data;
@@ -14,7 +15,7 @@ typedef struct {
 } tinymbn_constant;
 
 typedef struct {
-    const char *name;    /* for MLPerf Tiny's m-model-[..] */
+    const char *name; /* for MLPerf Tiny's m-model-[..] */
     const char *options; /* what the generator was asked for, one line of at most 200 characters */
     const char *version; /* of the tinymbn that generated it */
     const uint8_t *sha256; /* 32 bytes, of the model */
@@ -28,9 +29,9 @@ typedef struct {
     void (*run_traced)(const int8_t *input, int8_t *output, tinymbn_on_rows on_rows);
     void (*run_layer)(int32_t layer, tinymbn_on_rows on_rows); /* one layer on what lies in the arena */
     const tinymbn_constant *constants; /* of all layers, in order */
-    const uint16_t *first_constant;    /* (layers + 1): layer i has first_constant[i] .. first_constant[i + 1] - 1 */
-    int8_t (*pixel)(uint8_t);          /* a pixel as the model's int8 */
-    int32_t output_scale_q20;          /* 1000 * output scale * 2^20 */
+    const uint16_t *first_constant; /* (layers + 1): layer i has those from [i] up to, not with, [i + 1] */
+    int8_t (*pixel)(uint8_t); /* a pixel as the model's int8 */
+    int32_t output_scale_q20; /* 1000 * output scale * 2^20 */
     int32_t output_zero;
 } tinymbn_model;
 

@@ -1,10 +1,16 @@
-/* Three layers that compute something from the input and destroy it, behind the interface of a generated model.
+/* Three layers that compute something of the input and destroy it, behind the interface of a generated model.
    The Python twin is tests/link_model.py. */
 #include <string.h>
 
 #include "link/tinymbn_model.h"
 
-enum { ROWS = 12, ROW_BYTES = 40, INPUT_BYTES = ROWS * ROW_BYTES, OUTPUT_BYTES = 5, ARENA_BYTES = 2 * INPUT_BYTES };
+enum {
+    ROWS = 12,
+    ROW_BYTES = 40,
+    INPUT_BYTES = ROWS * ROW_BYTES,
+    OUTPUT_BYTES = 5,
+    ARENA_BYTES = 2 * INPUT_BYTES
+};
 
 static int8_t arena[ARENA_BYTES];
 static const int8_t weights[3] = {3, -5, 7};
@@ -99,7 +105,8 @@ static int8_t pixel(uint8_t value)
 
 const tinymbn_model tinymbn_the_model = {
     .name = "vww01",
-    .options = "tests: a name of more than one hundred and thirteen bytes does not fit the smallest frame, so that the "
+    .options = "tests: a name of more than one hundred and thirteen bytes does not fit the smallest frame, "
+               "so that the "
                "description has to come in pieces, as it does here",
     .version = "0.0.test",
     .sha256 = sha256,

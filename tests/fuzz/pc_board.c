@@ -115,9 +115,15 @@ uint32_t board_stack_used(void)
 /* A fault there is where the environment says so, until it is cleared. */
 const board_fault *board_fault_read(void)
 {
-    static const board_fault fault = {
-        .count = 2, .pc = 0x08001234u, .lr = 0x08004321u, .psr = 3, .sp = 0x20001000u, .cfsr = 0x8200u,
-        .hfsr = 0x40000000u, .mmfar = 7, .bfar = 0xDEADBEEFu};
+    static const board_fault fault = {.count = 2,
+                                      .pc = 0x08001234u,
+                                      .lr = 0x08004321u,
+                                      .psr = 3,
+                                      .sp = 0x20001000u,
+                                      .cfsr = 0x8200u,
+                                      .hfsr = 0x40000000u,
+                                      .mmfar = 7,
+                                      .bfar = 0xDEADBEEFu};
     return getenv("BOARD_FAULT") != NULL ? &fault : NULL;
 }
 

@@ -125,6 +125,7 @@ def flash(folder: Path | None, runner: str | None, dry_run: bool, as_json: bool)
 @arguments.generator_options
 @arguments.compiler
 @arguments.optimise
+@arguments.as_json
 @arguments.quiet
 def deploy(
     files: tuple[Path, ...],
@@ -138,9 +139,10 @@ def deploy(
     kernels: str,
     compiler: CompilerName | None,
     optimise: str,
+    as_json: bool,
     quiet: bool,
 ) -> int:
-    """Generate, build, flash and verify, one after the other."""
+    """Generate, build, flash and verify, one after the other; with --json the verdict is printed."""
     from tinymbn import bench_report
     from tinymbn.commands.verification import run_verification
     from tinymbn.workbench import Request
@@ -149,12 +151,14 @@ def deploy(
     model, images = arguments.split_model(files)
     graph = arguments.load(model, quiet=quiet)
     folder = _write(graph, board, arguments.make_options(name, without, kernels), output, library=False)
-    click.echo(f"{folder}: {len(_files(folder))} files")
-    bench_report.print_build(_build(folder, compiler, optimise, quiet=quiet))
+    result = _build(folder, compiler, optimise, quiet=quiet or as_json)
+    if not as_json:
+        click.echo(f"{folder}: {len(_files(folder))} files")
+        bench_report.print_build(result)
     request = Request(graph=graph, board=board, folder=folder, emulate=emulate, port=port)
     if not request.emulated:
-        _flash(folder, runner, dry_run=False, quiet=quiet)
-    return run_verification(request, images, quiet=quiet)
+        _flash(folder, runner, dry_run=False, quiet=as_json)
+    return run_verification(request, images, as_json=as_json, quiet=quiet or as_json)
 
 
 def _write(graph: Graph, board: Board, options: Options, output: Path | None, *, library: bool) -> Path:

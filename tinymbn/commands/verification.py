@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXIT_DIFFERS = 9
 
 _PORT = click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
-_BAUD = click.option("--baud", type=click.IntRange(1200, 10_000_000), metavar="N", help="Default: the board's own.")
+_BAUD = click.option("--baud", type=click.IntRange(1200, 10_000_000), metavar="N", help="Default: the fastest.")
 _EMULATE = click.option("--emulate", is_flag=True, help="Run in the board's emulator.")
 _FIRMWARE = click.option(
     "--firmware", "folder", type=arguments.FILE, metavar="DIR", help="Run the .elf in DIR as it lies there."

@@ -1,0 +1,205 @@
+"""The generated C with every compiler, core and optimisation: no warning, the same bytes, nothing needed from outside."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from tests.generated import SANITIZERS, WARNINGS, Model, compile_c, expect_reference, generate, program, run, write
+from tests.graphs import classifier, every_kernel
+from tests.shared import CHECKOUT
+from tests.test_codegen_layers import random_graphs
+from tinymbn_codegen.kernels import KERNELS
+from tinymbn_codegen.options import PASSES, Options
+
+_ZIG = (sys.executable, "-m", "ziglang", "cc")
+_ZIG_BARE = ("-target", "thumb-freestanding-eabi", "-fno-sanitize=all", f"-I{CHECKOUT / 'firmware_templates' / 'zig'}")
+
+CORES = ("cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
+
+# Of libgcc, and integer arithmetic alone: what a core has no instruction for.
+_HELPERS = {f"__aeabi_{name}" for name in ("lmul", "idiv", "uidiv", "idivmod", "llsl", "lasr", "llsr")}
+_HELPERS |= {f"__gnu_thumb1_case_{name}" for name in ("sqi", "uqi", "shi", "uhi", "si")}
+
+
+def _gcc_for(core: str) -> tuple[str, ...]:
+    return ("arm-none-eabi-gcc", f"-mcpu={core}", "-mthumb", "-ffunction-sections", "-fdata-sections")
+
+
+def _need(compiler: str) -> None:
+    if compiler == "ziglang":
+        pytest.importorskip("ziglang", reason="no zig")
+    elif shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}")
+
+
+@pytest.fixture(scope="module")
+def models() -> list[Model]:
+    """Every kernel, as chosen and plain, and a model with all sorts of constants."""
+    return [
+        generate(every_kernel(), Options("every")),
+        generate(every_kernel(), Options("plain", frozenset(PASSES), "plain")),
+        generate(classifier(), Options("tiny")),
+    ]
+
+
+def test_the_first_model_has_every_kernel(models: list[Model]) -> None:
+    assert {step.kernel.name for step in models[0].plan.steps if step.kernel} == set(KERNELS)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "command"),
+    [
+        ("gcc", ("gcc", "-O2")),
+        ("gcc", ("gcc", "-O3", "-Wstack-usage=400")),
+        ("clang", ("clang", "-O2", "-Wframe-larger-than=400")),
+        ("ziglang", (*_ZIG, "-O2")),
+        *[("arm-none-eabi-gcc", (*_gcc_for(core), "-O2", "-Wstack-usage=400")) for core in CORES],
+        ("arm-none-eabi-gcc", (*_gcc_for("cortex-m0"), "-Os")),
+        ("arm-none-eabi-gcc", (*_gcc_for("cortex-m55"), "-O3", "-mfloat-abi=hard")),
+        ("ziglang", (*_ZIG, *_ZIG_BARE, "-mcpu=cortex_m0plus", "-Os")),
+        ("ziglang", (*_ZIG, *_ZIG_BARE, "-mcpu=cortex_m4", "-O2")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[-3:]),
+)
+def test_no_compiler_warns(compiler: str, command: tuple[str, ...], models: list[Model], tmp_path: Path) -> None:
+    _need(compiler)
+    for source in write(models[0], tmp_path):
+        compile_c([*command, *WARNINGS, "-c", "-o", str(tmp_path / "object.o"), str(source)])
+
+
+@pytest.mark.parametrize("compiler", ["clang", "arm-none-eabi-gcc"])
+def test_random_models_raise_no_warning(compiler: str, tmp_path: Path) -> None:
+    _need(compiler)
+    command = ("clang", "-O1") if compiler == "clang" else (*_gcc_for("cortex-m3"), "-O2")
+    for i, graph in enumerate(random_graphs(1)):
+        model = generate(graph, Options(f"m{i}"))
+        unit = tmp_path / f"unit_{i}.c"
+        unit.write_text("".join(f'#include "{source.name}"\n' for source in write(model, tmp_path)))
+        compile_c([*command, *WARNINGS, "-c", "-o", str(tmp_path / "object.o"), str(unit)])
+
+
+@pytest.mark.parametrize(
+    ("compiler", "flags"),
+    [
+        ("gcc", ("-O0",)),
+        ("gcc", ("-Os",)),
+        ("gcc", ("-O2",)),
+        ("gcc", ("-O3", "-march=x86-64-v3")),
+        ("clang", ("-O1", *SANITIZERS)),
+        ("clang", ("-O3",)),
+        ("ziglang", ("-O2",)),
+    ],
+)
+def test_every_compiler_makes_the_same_bytes(
+    compiler: str, flags: tuple[str, ...], models: list[Model], tmp_path: Path
+) -> None:
+    """Several models in one program, too: none gets in another's way."""
+    _need(compiler)
+    if "-march=x86-64-v3" in flags and "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("no AVX2")
+    executable = program(models, tmp_path, *flags, compiler=_ZIG if compiler == "ziglang" else (compiler,))
+    noise = np.random.default_rng(1)
+    inputs = []
+    for _ in range(3):
+        for i, model in enumerate(models):
+            inputs.append((i, noise.integers(-128, 128, model.plan.input.tensor.shape, dtype=np.int8)))
+    for (i, x), ran in zip(inputs, run(executable, models, inputs), strict=True):
+        expect_reference(models[i], x, ran)
+
+
+def test_the_headers_are_c_plus_plus_too(models: list[Model], tmp_path: Path) -> None:
+    _need("g++")
+    objects = []
+    for model in models[:2]:
+        for source in write(model, tmp_path):
+            objects.append(source.with_suffix(".o"))
+            compile_c(["gcc", *WARNINGS, "-c", "-o", str(objects[-1]), str(source)])
+    main = tmp_path / "main.cpp"
+    main.write_text(
+        """
+        #include "every.h"
+        #include "every_traced.h"
+        #include "plain.h"
+        #include "plain_traced.h"
+        #include <cstring>
+        static void ignore(int32_t, int32_t, int32_t, const int8_t *, int32_t) {}
+        int main()
+        {
+            static int8_t input[EVERY_INPUT_BYTES], one[EVERY_OUTPUT_BYTES], two[PLAIN_OUTPUT_BYTES];
+            every_run(input, one);
+            plain_run_traced(input, two, ignore);
+            return every_pixel(0) == -128 && plain_input() != every_input() ? std::memcmp(one, two, sizeof one) : 1;
+        }
+        """
+    )
+    for standard in ("c++11", "c++20"):
+        flags = [f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+        compile_c(["g++", *flags, "-o", str(tmp_path / "program"), str(main), *map(str, objects)])
+        assert subprocess.run([tmp_path / "program"], check=False).returncode == 0
+
+
+def test_arena_and_weights_go_where_they_are_sent(models: list[Model], tmp_path: Path) -> None:
+    _need("arm-none-eabi-gcc")
+    places = [
+        '-DEVERY_ARENA_SECTION=".dtcm"',
+        "-DEVERY_ARENA_ALIGNMENT=32",
+        '-DEVERY_WEIGHTS_SECTION=".external"',
+        "-DEVERY_WEIGHTS_ALIGNMENT=16",
+    ]
+    found: dict[str, tuple[str, int]] = {}
+    for source in write(models[0], tmp_path):
+        target = source.with_suffix(".o")
+        compile_c([*_gcc_for("cortex-m7"), *WARNINGS, *places, "-c", "-o", str(target), str(source)])
+        with target.open("rb") as file:
+            elf = ELFFile(file)
+            for symbol in _symbols(elf):
+                if isinstance(symbol["st_shndx"], int) and symbol["st_info"]["type"] == "STT_OBJECT":
+                    section = elf.get_section(symbol["st_shndx"])
+                    assert symbol["st_value"] % section["sh_addralign"] in (0, 16)
+                    found[symbol.name] = section.name, section["sh_addralign"]
+    assert found.pop("every_arena") == (".dtcm", 32)
+    assert len(found) > 20
+    assert set(found.values()) == {(".external", 16)}
+
+
+def _symbols(elf: ELFFile) -> Iterator[object]:
+    (table,) = (section for section in elf.iter_sections() if isinstance(section, SymbolTableSection))
+    return table.iter_symbols()
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("level", ["-Os", "-O2"])
+def test_nothing_is_needed_from_outside_but_memcpy(core: str, level: str, models: list[Model], tmp_path: Path) -> None:
+    _need("arm-none-eabi-gcc")
+    needed, own = set(), set()
+    for source in write(models[0], tmp_path):
+        target = source.with_suffix(".o")
+        compile_c([*_gcc_for(core), *WARNINGS, level, "-c", "-o", str(target), str(source)])
+        with target.open("rb") as file:
+            for symbol in _symbols(ELFFile(file)):
+                (needed if symbol["st_shndx"] == "SHN_UNDEF" else own).add(symbol.name)
+    assert needed - own - _HELPERS - {""} <= {"memcpy"}
+    layers = {name for name in own if re.fullmatch(r"every_layer_\d\d_[a-z0-9_]+?_\d+", name)}
+    assert len(layers) == sum(step.kernel is not None for step in models[0].plan.steps)
+
+
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7", "cortex-m33"])
+def test_no_layer_computes_in_floating_point(core: str, models: list[Model], tmp_path: Path) -> None:
+    _need("arm-none-eabi-gcc")
+    for source in write(models[0], tmp_path):
+        target = source.with_suffix(".o")
+        compile_c([*_gcc_for(core), "-mfloat-abi=hard", "-O2", *WARNINGS, "-c", "-o", str(target), str(source)])
+        text = subprocess.run(["arm-none-eabi-objdump", "-d", target], capture_output=True, text=True, check=True)
+        # Registers of the floating-point unit may hold integers that are spilled.
+        used = set(re.findall(r"\tv[a-z0-9.]+", text.stdout))
+        assert {name.split(".")[0].strip() for name in used} <= {"vmov", "vpush", "vpop", "vldr", "vstr"}
