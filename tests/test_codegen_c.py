@@ -1,4 +1,4 @@
-"""The generated C with every compiler, core and optimisation: no warning, the same bytes, nothing needed from outside."""
+"""The generated C with every compiler, core and level: no warning, the same bytes, nothing needed from outside."""
 
 from __future__ import annotations
 

@@ -260,6 +260,23 @@ def test_a_request_to_a_busy_board_overruns_and_one_that_waits_does_not(echo: Pa
         assert line.read(1) == b"b"
 
 
+def test_watching_less_closely_after_a_while_changes_nothing_but_the_speed(
+    echo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinymbn.emulators.virtual_mcu.mcu._STRICT_INSTRUCTIONS", 5_000_000)
+    with running(echo) as (mcu, line):
+        assert line.read(6) == b"hello\n"
+        counts = []
+        for _ in range(8):
+            line.write(b"t")
+            counts.append(int.from_bytes(line.read(4), "little"))
+        assert not mcu._counter.is_strict
+        assert len(set(counts)) == 1
+        line.write(b"x")
+        assert line.read(6) == b"hello\n"
+        assert "fault: write of 0x12345678" in mcu.all_findings()[0]
+
+
 def test_a_port_at_another_rate_hears_garbage(echo: Path) -> None:
     with running(echo, baud=230400) as (mcu, line):
         line.timeout = 0.3

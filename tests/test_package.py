@@ -32,6 +32,9 @@ def test_the_wheel_has_what_it_needs_to_run(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {"tinymbn/py.typed", "tinymbn/models/digits.npz", "tinymbn/boards/README.md"} <= names
+    assert {f"tinymbn/boards/stm32f7/{file}" for file in ("board.toml", "board.c", "README.md")} <= names
+    for folder in ("layers", "model", "project", "runtime", "link", "board"):
+        assert any(name.startswith(f"tinymbn/firmware_templates/{folder}/") for name in names)
     assert {f"tinymbn/samples/{digit}.png" for digit in range(10)} <= names
     assert not {name for name in names if "tests/" in name or "__pycache__" in name}
 
@@ -55,3 +58,7 @@ def test_the_wheel_runs_from_another_folder(wheel: Path, tmp_path: Path) -> None
     assert tinymbn("--version").startswith("tinymbn ")
     assert "7" in tinymbn("run", str(site / "tinymbn" / "samples" / "7.png"))
     assert "depthwise" in tinymbn("info")
+    assert "stm32f7" in tinymbn("boards")
+    assert "bytes" in tinymbn("plan", "--board", "stm32f7")
+    tinymbn("codegen", "--board", "stm32f7")
+    assert (tmp_path / "firmware-stm32f7" / "board" / "linker.ld").is_file()

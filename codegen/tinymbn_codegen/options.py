@@ -16,6 +16,12 @@ Kernels = Literal["chosen", "plain"]
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 # Names of files and symbols beside the model's own, and C's and C++'s words that would not be caught as such.
 _RESERVED = {"board", "link", "main", "tinymbn", "startup", "memory"}
+# The C library's headers: ``string.h`` beside the sources would be taken for them.
+_RESERVED |= {
+    *("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math"),
+    *("setjmp", "signal", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib"),
+    *("stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype"),
+}
 
 
 @dataclass(frozen=True)

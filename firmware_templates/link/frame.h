@@ -45,8 +45,8 @@ bool frame_read(const uint8_t *plain, uint32_t bytes, frame *read);
 void frame_write_header(uint8_t *plain, uint8_t type, uint8_t sequence, uint8_t operation, uint8_t status,
                         uint32_t payload_bytes);
 
-/* Hands a plain message (header and payload, `bytes` in all) to the sink as a whole frame, with its delimiters.
-   Four bytes behind the message are overwritten by its CRC. */
+/* Hands a plain message (header and payload, `bytes` in all) to the sink as a whole frame with its
+   delimiters. Four bytes behind the message are overwritten by its CRC. */
 void frame_send(uint8_t *plain, uint32_t bytes, frame_sink sink);
 
 #endif

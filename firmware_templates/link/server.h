@@ -35,7 +35,7 @@ void server_set_epoch(uint32_t nonce);
 /* Frames received that were not whole. */
 uint32_t server_bad_frames(void);
 
-/* Changes the baud rate behind the reply, and back if no good frame follows; false where it cannot be made. */
+/* Changes the baud rate behind the reply, and back if no good frame follows; false where it cannot be. */
 bool server_change_baud(uint32_t baud);
 
 /* Resets the board behind the reply. */

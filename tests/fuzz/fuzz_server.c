@@ -1,8 +1,8 @@
 /* Feeds bytes to the board's receiver, frames and text alike. tests/fuzz/README.md says how to run it.
 
-   The input is a list of pieces: a length byte L, a kind byte, then L bytes. Kind 0 feeds them as they are, kind
-   1 as a request with a right CRC (else the fuzzer would never get past it), kind 2 as a frame of any version
-   and type, kind 3 lets time go by and sets its pace. */
+   The input is a list of pieces: a length byte L, a kind byte, then L bytes. Kind 0 feeds them as they are,
+   kind 1 as a request with a right CRC (else the fuzzer would never get past it), kind 2 as a frame of any
+   version and type, kind 3 lets time go by and sets its pace. */
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static bool has_fault;
 
 static uint32_t runs;
 
-/* `infer 9999 9999` shall not make the fuzzer slow: behind the first runs the output is taken as it lies there. */
+/* `infer 9999 9999` shall not make the fuzzer slow: after the first runs the output is left as it is. */
 static void run_seldom(const int8_t *input, int8_t *output)
 {
     if (runs < MOST_RUNS) {

@@ -99,7 +99,7 @@ class VirtualMcu:
         self._device: Device
         self._bad_access = (0, 0, 0, 0)  # kind, address, size, value
         self._engine.hook_add(UC_HOOK_MEM_INVALID, self._on_bad_access)
-        self._resets = self._stops = self._relaxes = False
+        self._resets = self._stops = self._pauses = False
         self.accesses = 0  # to registers, so far
         self.add((self.system, TraceUnit(self.system, self.time, self.findings)))
 
@@ -218,11 +218,14 @@ class VirtualMcu:
             except UcError as cause:
                 pc = self._fault(cause)
                 continue
-            pc, relaxes, self._relaxes = self._pc(), self._relaxes, False
-            if relaxes:
+            pc, pauses, self._pauses = self._pc(), self._pauses, False
+            if self._has_seen_enough():
                 self._counter.relax(self._engine)
-            elif not self._resets and not self._stops and self._was_wfi(pc):
+            if not (pauses or self._resets or self._stops) and self._was_wfi(pc):
                 self._sleep()
+
+    def _has_seen_enough(self) -> bool:
+        return self._counter.is_strict and self._counter.count > _STRICT_INSTRUCTIONS
 
     def _reset(self) -> int:
         """Everything but RAM and time as after power-on; the address of the first instruction."""
@@ -260,8 +263,8 @@ class VirtualMcu:
 
     def idle(self, longest_s: float, *, asleep: bool = False) -> None:
         """Wait for the outside world, and let as much virtual time pass, but not more than to the next tick."""
-        if self._counter.is_strict and not asleep and self._counter.count > _STRICT_INSTRUCTIONS:
-            self._relaxes = True
+        if not asleep and self._has_seen_enough():  # a firmware that polls leaves the engine never by itself
+            self._pauses = True
             self._engine.emu_stop()
         tick_s = self._tick_s()
         self._device.idle(min(longest_s, tick_s), tick_s, asleep=asleep)
