@@ -94,7 +94,7 @@ class GrowingGraph:
 
     def add(self, kind: Callable[..., AnyLayer], *inputs: str, quant: Quant | None = None, **arguments: Any) -> str:
         """The output of a new layer."""
-        name = f"{kind.__name__} {len(self.layers)}"  # type: ignore[attr-defined]
+        name = f"{kind.__name__} {len(self.layers)}"
         layer = kind(name=name, inputs=inputs, output=f"y{len(self.layers)}", **arguments)
         self._declare(layer.output, layer.output_shape(*map(self.shape, inputs)), quant)
         self.layers.append(layer)
@@ -182,8 +182,8 @@ def max_pool(g: GrowingGraph) -> None:
 def mean(g: GrowingGraph) -> None:
     name = g.any_tensor()
     axes = g.draw(st.sets(st.integers(0, len(g.shape(name)) - 1), min_size=1))
-    scaling = {"multiplier": g.draw(multipliers), "shift": g.draw(right_shifts | shifts)}
-    g.add(Mean, name, axes=tuple(sorted(axes)), keep_dims=g.draw(st.booleans()), **scaling)
+    keep_dims, multiplier, shift = g.draw(st.booleans()), g.draw(multipliers), g.draw(right_shifts | shifts)
+    g.add(Mean, name, axes=tuple(sorted(axes)), keep_dims=keep_dims, multiplier=multiplier, shift=shift)
 
 
 def _operands(g: GrowingGraph) -> tuple[str, str]:
@@ -212,7 +212,7 @@ def _broadcasts(a: Shape, b: Shape) -> bool:
 
 
 def add(g: GrowingGraph) -> None:
-    scaling = {}
+    scaling: dict[str, Any] = {}
     for which in ("a", "b", "output"):
         scaling |= {f"{which}_multiplier": g.draw(multipliers), f"{which}_shift": g.draw(right_shifts)}
     if g.draw(st.booleans()):  # 1/2 of each, and a sum that uses the range
@@ -221,8 +221,8 @@ def add(g: GrowingGraph) -> None:
 
 
 def mul(g: GrowingGraph) -> None:
-    scaling = {"multiplier": g.draw(multipliers), "shift": g.draw(shifts)}
-    g.add(Mul, *_operands(g), activation=g.draw(activations()), **scaling)
+    multiplier, shift = g.draw(multipliers), g.draw(shifts)
+    g.add(Mul, *_operands(g), activation=g.draw(activations()), multiplier=multiplier, shift=shift)
 
 
 def requantize(g: GrowingGraph) -> None:
@@ -237,9 +237,8 @@ def lookup(g: GrowingGraph) -> None:
 def softmax(g: GrowingGraph) -> None:
     shift = g.draw(st.integers(18, 27) | st.integers(0, 30))
     least = g.draw(st.just(max(-(2**31 >> shift), -(31 << 26 >> shift))) | st.integers(-(2**31 >> shift), 0))
-    g.add(
-        Softmax, g.any_tensor(), quant=Quant(1 / 256, -128), multiplier=g.draw(multipliers), shift=shift, diff_min=least
-    )
+    quant, multiplier = Quant(1 / 256, -128), g.draw(multipliers)
+    g.add(Softmax, g.any_tensor(), quant=quant, multiplier=multiplier, shift=shift, diff_min=least)
 
 
 def pad(g: GrowingGraph) -> None:
@@ -275,7 +274,8 @@ def concat(g: GrowingGraph) -> None:
             if len(g.shape(name)) == len(shape)
             and all(a == b for i, (a, b) in enumerate(zip(g.shape(name), shape, strict=True)) if i != axis)
         ]
-        if alike and g.draw(st.integers(0, 3)):
+        known = g.draw(st.integers(0, 3)) > 0
+        if alike and known:
             parts.append(g.draw(st.sampled_from(alike)))
         else:
             parts.append(g.constant((*shape[:axis], g.draw(st.integers(1, 3)), *shape[axis + 1 :])))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_arena_and_weights_go_where_they_are_sent(models: list[Model], tmp_path:
     assert set(found.values()) == {(".external", 16)}
 
 
-def _symbols(elf: ELFFile) -> Iterator[object]:
+def _symbols(elf: ELFFile) -> Iterator[Any]:
     (table,) = (section for section in elf.iter_sections() if isinstance(section, SymbolTableSection))
     return table.iter_symbols()
 
@@ -181,7 +182,8 @@ def _symbols(elf: ELFFile) -> Iterator[object]:
 @pytest.mark.parametrize("level", ["-Os", "-O2"])
 def test_nothing_is_needed_from_outside_but_memcpy(core: str, level: str, models: list[Model], tmp_path: Path) -> None:
     _need("arm-none-eabi-gcc")
-    needed, own = set(), set()
+    needed: set[str] = set()
+    own: set[str] = set()
     for source in write(models[0], tmp_path):
         target = source.with_suffix(".o")
         compile_c([*_gcc_for(core), *WARNINGS, level, "-c", "-o", str(target), str(source)])

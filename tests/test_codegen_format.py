@@ -28,7 +28,7 @@ PER_CHANNEL = np.concatenate([ONE_TO_ONE, SHIFTED])
 def _expect_formatted(files: list[Path]) -> None:
     assert files
     style = f"--style=file:{TEMPLATES / '.clang-format'}"
-    command = [CLANG_FORMAT, style, "--dry-run", "--Werror", *files]
+    command = [str(CLANG_FORMAT), style, "--dry-run", "--Werror", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +16,9 @@ from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 if TYPE_CHECKING:
     from tinymbn.board import Board
     from tinymbn.graph import Graph
+    from tinymbn.toolchain import CompilerName
+    from tinymbn.workbench import Request
     from tinymbn_codegen.options import Options
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 MODEL_SUFFIXES = (".npz", ".tflite")
 MODEL_HERE = Path("model.npz")  # what a command takes when no model is named
@@ -28,28 +29,91 @@ FILE = click.Path(path_type=Path, readable=False)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on standard error.")
 board = click.option("--board", "board_name", metavar="B", help="See tinymbn boards; or a folder with a board.toml.")
+port = click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
+emulate = click.option("--emulate", is_flag=True, help="Run in the board's emulator.")
+runner = click.option("--runner", metavar="TOOL", help="Default: the first of the board's that is installed.")
 compiler = click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="Default: gcc, else zig.")
 optimise = click.option(
     "--optimise", type=click.Choice(["-O0", "-O1", "-O2", "-O3", "-Os"]), default="-O2", help="Default: -O2."
 )
 
 
-def generator_options(command: _Command) -> _Command:
-    """Adds what decides the generated C: ``name``, ``without`` and ``kernels``."""
-    for option in (
-        click.option("--kernels", type=click.Choice(["chosen", "plain"]), default="chosen", help="Default: chosen."),
-        click.option("--without", multiple=True, metavar="PASS", help="Switch off a pass: see docs/codegen.md."),
+def generator_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands the command ``options``, of --name, --without and --kernels."""
+
+    @functools.wraps(command)
+    def gather(*, name: str, without: Sequence[str], kernels: Any, **others: Any) -> Any:
+        from tinymbn_codegen.options import Options
+
+        options = Options(name=name, without=frozenset(without), kernels=kernels)
+        return command(options=options, **others)
+
+    return _with_options(
+        gather,
         click.option("--name", default="model", metavar="NAME", help="Prefix of files and symbols. Default: model."),
-    ):
+        click.option("--without", multiple=True, metavar="PASS", help="Switch off a pass: see docs/codegen.md."),
+        click.option("--kernels", type=click.Choice(["chosen", "plain"]), default="chosen", help="Default: chosen."),
+    )
+
+
+def firmware_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands the command ``wanted``: a function from the model's file to the Request for a firmware that answers."""
+
+    @functools.wraps(command)
+    def gather(
+        *,
+        board_name: str | None,
+        folder: Path | None,
+        options: Options,
+        quiet: bool,
+        emulate: bool,
+        port: str | None,
+        baud: int | None,
+        compiler: CompilerName | None,
+        optimise: str,
+        **others: Any,
+    ) -> Any:
+        def wanted(model: Path | None) -> Request:
+            from tinymbn.project_file import made_for
+            from tinymbn.workbench import Request
+
+            name = made_for(folder) if board_name is None and folder is not None else board_name
+            return Request(
+                board=load_board(name),
+                graph=load(model, quiet=quiet),
+                options=options,
+                folder=folder,
+                emulate=emulate,
+                port=port,
+                baud=baud,
+                optimise=optimise,
+                compiler=compiler,
+            )
+
+        return command(wanted=wanted, quiet=quiet, **others)
+
+    return generator_options(
+        _with_options(
+            gather,
+            board,
+            click.option(
+                "--firmware", "folder", type=FILE, metavar="DIR", help="Run the .elf in DIR as it lies there."
+            ),
+            emulate,
+            port,
+            click.option("--baud", type=click.IntRange(1200, 10_000_000), metavar="N", help="Default: the fastest."),
+            compiler,
+            optimise,
+            quiet,
+        )
+    )
+
+
+def _with_options(command: Callable[..., Any], *options: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with options, in the order of its help."""
+    for option in reversed(options):
         command = option(command)
     return command
-
-
-def make_options(name: str, without: Sequence[str], kernels: Any) -> Options:
-    """The generator's options as a command was given them."""
-    from tinymbn_codegen.options import Options
-
-    return Options(name=name, without=frozenset(without), kernels=kernels)
 
 
 def usage(problem: str) -> click.UsageError:

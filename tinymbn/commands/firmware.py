@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 @arguments.board
 @arguments.generator_options
 @arguments.as_json
-def plan(
-    model: Path | None, board_name: str | None, name: str, without: tuple[str, ...], kernels: str, as_json: bool
-) -> None:
+def plan(model: Path | None, board_name: str | None, options: Options, as_json: bool) -> None:
     """Show how a MODEL would run on a board: RAM, flash, where each layer's output lies.
 
     Exit code 4 where it does not fit; then it is said by how many bytes, and what would.
@@ -37,7 +35,6 @@ def plan(
     from tinymbn_codegen.fit import largest_sizes, require_fit
 
     board = arguments.load_board(board_name)
-    options = arguments.make_options(name, without, kernels)
     graph = arguments.load(model)
     made, budget = plan_model(graph, board, options)
     if as_json:
@@ -61,9 +58,7 @@ def codegen(
     board_name: str | None,
     output: Path | None,
     library: bool,
-    name: str,
-    without: tuple[str, ...],
-    kernels: str,
+    options: Options,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -72,7 +67,6 @@ def codegen(
     DIR is made; if it is there, it has to be empty or made by codegen before.
     """
     board = arguments.load_board(board_name)
-    options = arguments.make_options(name, without, kernels)
     folder = _write(arguments.load(model, quiet=quiet), board, options, output, library=library)
     if as_json:
         click.echo((folder / "plan.json").read_text(encoding="utf-8"), nl=False)
@@ -105,7 +99,7 @@ def build(folder: Path | None, compiler: CompilerName | None, optimise: str, as_
 
 @click.command()
 @click.argument("folder", type=arguments.FILE, metavar="[DIR]", required=False)
-@click.option("--runner", metavar="TOOL", help="Default: the first of the board's tools that is installed.")
+@arguments.runner
 @click.option("--dry-run", is_flag=True, help="Print the command and do nothing.")
 @arguments.as_json
 def flash(folder: Path | None, runner: str | None, dry_run: bool, as_json: bool) -> None:
@@ -119,9 +113,9 @@ def flash(folder: Path | None, runner: str | None, dry_run: bool, as_json: bool)
 @click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] [IMAGE]...")
 @arguments.board
 @click.option("-o", "--output", type=arguments.FILE, metavar="DIR", help="Default: firmware-<board>.")
-@click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
-@click.option("--emulate", is_flag=True, help="Run in the board's emulator; nothing is flashed.")
-@click.option("--runner", metavar="TOOL", help="Default: the first of the board's tools that is installed.")
+@arguments.port
+@arguments.emulate
+@arguments.runner
 @arguments.generator_options
 @arguments.compiler
 @arguments.optimise
@@ -134,9 +128,7 @@ def deploy(
     port: str | None,
     emulate: bool,
     runner: str | None,
-    name: str,
-    without: tuple[str, ...],
-    kernels: str,
+    options: Options,
     compiler: CompilerName | None,
     optimise: str,
     as_json: bool,
@@ -150,7 +142,7 @@ def deploy(
     board = arguments.load_board(board_name)
     model, images = arguments.split_model(files)
     graph = arguments.load(model, quiet=quiet)
-    folder = _write(graph, board, arguments.make_options(name, without, kernels), output, library=False)
+    folder = _write(graph, board, options, output, library=False)
     result = _build(folder, compiler, optimise, quiet=quiet or as_json)
     if not as_json:
         click.echo(f"{folder}: {len(_files(folder))} files")

@@ -13,52 +13,32 @@ from tinymbn.commands import arguments
 from tinymbn.terminal import Status
 
 if TYPE_CHECKING:
-    from tinymbn.toolchain import CompilerName
+    from collections.abc import Callable
+
     from tinymbn.workbench import Request
+
+    Wanted = Callable[[Path | None], Request]
 
 EXIT_DIFFERS = 9
 
-_PORT = click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
-_BAUD = click.option("--baud", type=click.IntRange(1200, 10_000_000), metavar="N", help="Default: the fastest.")
-_EMULATE = click.option("--emulate", is_flag=True, help="Run in the board's emulator.")
-_FIRMWARE = click.option(
-    "--firmware", "folder", type=arguments.FILE, metavar="DIR", help="Run the .elf in DIR as it lies there."
-)
 _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, metavar="S", help="Of made inputs. Default: 0.")
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] [IMAGE]...")
-@arguments.board
-@_PORT
-@_EMULATE
-@_FIRMWARE
 @click.option("-n", "count", type=click.IntRange(min=0), default=3, metavar="N", help="Made inputs. Default: 3.")
 @_SEED
 @click.option("--report", type=arguments.FILE, metavar="FILE.json", help="Write what was compared, and with what.")
-@_BAUD
-@arguments.generator_options
-@arguments.compiler
-@arguments.optimise
 @arguments.as_json
-@arguments.quiet
+@arguments.firmware_options
 def verify(
     files: tuple[Path, ...],
-    board_name: str | None,
-    port: str | None,
-    emulate: bool,
-    folder: Path | None,
     count: int,
     seed: int,
     report: Path | None,
-    baud: int | None,
-    name: str,
-    without: tuple[str, ...],
-    kernels: str,
-    compiler: CompilerName | None,
-    optimise: str,
     as_json: bool,
     quiet: bool,
+    wanted: Wanted,
 ) -> int:
     """Compare every byte of every layer on a board with the reference.
 
@@ -74,9 +54,7 @@ def verify(
         from tinymbn.files import require_writable
 
         require_writable(report)
-    request = _request(
-        model, board_name, port, emulate, folder, baud, name, without, kernels, compiler, optimise, quiet=quiet
-    )
+    request = wanted(model)
     return run_verification(
         request, images, count=count, seed=seed, report=report, as_json=as_json, quiet=quiet or as_json
     )
@@ -122,34 +100,17 @@ def run_verification(
 
 @click.command()
 @click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] [IMAGE]")
-@arguments.board
-@_PORT
-@_EMULATE
-@_FIRMWARE
 @click.option("-n", "runs", type=click.IntRange(min=1, max=1000), default=1, metavar="N", help="Runs. Default: 1.")
 @_SEED
-@_BAUD
-@arguments.generator_options
-@arguments.compiler
-@arguments.optimise
 @arguments.as_json
-@arguments.quiet
+@arguments.firmware_options
 def profile(
     files: tuple[Path, ...],
-    board_name: str | None,
-    port: str | None,
-    emulate: bool,
-    folder: Path | None,
     runs: int,
     seed: int,
-    baud: int | None,
-    name: str,
-    without: tuple[str, ...],
-    kernels: str,
-    compiler: CompilerName | None,
-    optimise: str,
     as_json: bool,
     quiet: bool,
+    wanted: Wanted,
 ) -> None:
     """Show what each layer takes on a board: cycles; in an emulator instructions."""
     from tinymbn import bench_report
@@ -162,9 +123,7 @@ def profile(
     model, images = arguments.split_model(files)
     if len(images) > 1:
         raise arguments.usage("one IMAGE at most: what a network takes does not depend on it")
-    request = _request(
-        model, board_name, port, emulate, folder, baud, name, without, kernels, compiler, optimise, quiet=quiet
-    )
+    request = wanted(model)
     stimulus = list(stimuli(request.graph, images, 3 - 3 * len(images), seed))[-1]
     with (
         Status(quiet=quiet or as_json) as status,
@@ -181,38 +140,3 @@ def profile(
         click.echo(json.dumps(bench_report.profile_values(result, request.board), indent=2))
         return
     bench_report.print_profile(result, request.board)
-
-
-def _request(
-    model: Path | None,
-    board_name: str | None,
-    port: str | None,
-    emulate: bool,
-    folder: Path | None,
-    baud: int | None,
-    name: str,
-    without: tuple[str, ...],
-    kernels: str,
-    compiler: CompilerName | None,
-    optimise: str,
-    *,
-    quiet: bool,
-) -> Request:
-    """Which firmware is wanted, and where."""
-    from tinymbn.project_file import made_for
-    from tinymbn.workbench import Request
-
-    if board_name is None and folder is not None:
-        board_name = made_for(folder)
-    board = arguments.load_board(board_name)
-    return Request(
-        graph=arguments.load(model, quiet=quiet),
-        board=board,
-        options=arguments.make_options(name, without, kernels),
-        folder=folder,
-        emulate=emulate,
-        port=port,
-        baud=baud,
-        optimise=optimise,
-        compiler=compiler,
-    )

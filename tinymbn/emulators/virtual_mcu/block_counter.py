@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import carray
 from numpy.typing import NDArray
-from unicorn.arm_const import UC_ARM_REG_PC
+from unicorn.arm_const import UC_ARM_REG_PC, UC_ARM_REG_XPSR
 from unicorn.unicorn_const import (
     UC_ERR_OK,
     UC_HOOK_BLOCK,
@@ -91,16 +91,28 @@ def _on_block(engine: Any, address: int, size: int, memory: Any) -> None:  # pra
 
 
 _read_register = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(("uc_reg_read", uclib))
+_write_register = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)(
+    ("uc_reg_write", uclib)
+)
 _PC_REGISTER = int(UC_ARM_REG_PC)
+_XPSR_REGISTER = int(UC_ARM_REG_XPSR)
+_IT_BITS = 0x0600FC00  # of XPSR: ARMv7-M manual, B1.4.2
 
 
 @numba.cfunc(types.void(types.voidptr, types.int32, types.uint64, types.int32, types.int64, types.voidptr), nogil=True)
 def _on_access(engine: Any, kind: int, address: int, size: int, value: int, memory: Any) -> None:  # pragma: no cover
+    words = carray(memory, 1 << 12, np.int64)
+    # Unicorn 2.1.4 brings the IT bits up to date for this call, and forgets them in its registers when the IT block
+    # ends: the next block would skip instructions. Its translated code has them in itself and does not read them here.
+    words[_STATUS] = 0
+    _read_register(engine, _XPSR_REGISTER, memory + 8 * _STATUS)
+    if words[_STATUS] & _IT_BITS:
+        words[_STATUS] &= ~_IT_BITS
+        _write_register(engine, _XPSR_REGISTER, memory + 8 * _STATUS)
     if (address & 3) == 0 or size != 4:
         return
     # Single loads and stores may be unaligned; LDRD, LDM, PUSH, LDREX, VLDR and their like fault.
     # ARMv7-M manual, A3.2.1.
-    words = carray(memory, 1 << 12, np.int64)
     half_words = carray(memory, 1 << 30, np.uint16)
     if words[_UNALIGNED_PC] != 0:
         return
