@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tinymbn import emulators
@@ -12,8 +13,8 @@ from tinymbn.board import Board
 from tinymbn.emulators import Machine
 from tinymbn.errors import DeviceError, FirmwareError, LinkError
 from tinymbn.link.messages import Hello
-from tinymbn.link.session import Session
-from tinymbn.link.transport import Transport, open_port
+from tinymbn.link.session import Session, open_session
+from tinymbn.link.transport import Transport
 
 _BOOT_S = 0.5
 _BOOT_SILENCE_S = 0.04
@@ -43,8 +44,7 @@ def connect_port(port: str, baud: int) -> Iterator[Connection]:
         LinkError: what was received is no answer.
         FirmwareError: it speaks another version of the protocol.
     """
-    with Session(open_port(port, baud)) as session:
-        session.sync()
+    with open_session(port, baud) as session:
         yield Connection(session, session.hello(), None)
 
 
@@ -58,10 +58,7 @@ def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None
     """
     with emulators.start(board, elf, icount_shift=icount_shift) as machine:
         try:
-            with Session(open_port(machine.port, board.baud)) as session:
-                machine.release()
-                _let_boot(session.transport)
-                session.sync()
+            with open_session(machine.port, board.baud, opened=partial(_let_boot, machine)) as session:
                 yield Connection(session, session.hello(), machine)
         except (LinkError, DeviceError) as error:
             reason = machine.exit_reason()
@@ -72,8 +69,9 @@ def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None
             raise LinkError(f"{board.name} in its emulator: {error}") from error
 
 
-def _let_boot(transport: Transport) -> None:
-    """Wait for the end of what the firmware says at its start, which it cannot listen during; not long."""
+def _let_boot(machine: Machine, transport: Transport) -> None:
+    """Start the firmware, and wait for the end of what it says, which it cannot listen during; not long."""
+    machine.release()
     end = transport.now() + _BOOT_S
     heard = False
     while transport.now() < end:

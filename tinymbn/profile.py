@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from tinymbn.connection import Connection
+from tinymbn.link.messages import unwrapped
 from tinymbn.stimuli import Stimulus
 from tinymbn.verify import Identity, expected_run_s
 from tinymbn_codegen.plan import Step
@@ -76,10 +77,11 @@ def profile(
         totals.append(session.infer(data, len(steps), traced=False, expected_s=expected_s, on_progress=tell).ticks)
     unit, per_tick = _unit(connection)
     medians = [statistics.median_low(of_layer) for of_layer in zip(*ticks, strict=True)]
+    total = unwrapped(statistics.median_low(totals), connection.hello.counter_bits, sum(medians))
     return Profile(
         unit=unit,
         layers=tuple(LayerCost(step, round(count * per_tick)) for step, count in zip(steps, medians, strict=True)),
-        total=round(statistics.median_low(totals) * per_tick),
+        total=round(total * per_tick),
         clock_hz=connection.hello.clock_hz if unit == "cycles" else 0,
         runs=runs,
     )

@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         } else if (kind == 2 && length > 0u) {
             feed_as_frame(piece[0], piece + 1, length - 1u);
         } else {
-            pace = length * length;
+            pace = 1000u * length;
             milliseconds += 40u * (length + 1u);
             server_poll();
         }

@@ -29,7 +29,7 @@ from unicorn.unicorn_const import (
 from unicorn.unicorn_py3.unicorn import Uc, UcError, uclib
 
 # 64-bit words at the start of the hook's memory.
-_PC = 0  # written by Unicorn
+_REGISTER = 0  # read and written by Unicorn
 _COUNT = 1
 _FPU_ENABLED = 2
 _FPU_TOO_EARLY = 3  # address of the first block that used it; 0 if none did
@@ -104,11 +104,11 @@ def _on_access(engine: Any, kind: int, address: int, size: int, value: int, memo
     words = carray(memory, 1 << 12, np.int64)
     # Unicorn 2.1.4 brings the IT bits up to date for this call, and forgets them in its registers when the IT block
     # ends: the next block would skip instructions. Its translated code has them in itself and does not read them here.
-    words[_STATUS] = 0
-    _read_register(engine, _XPSR_REGISTER, memory + 8 * _STATUS)
-    if words[_STATUS] & _IT_BITS:
-        words[_STATUS] &= ~_IT_BITS
-        _write_register(engine, _XPSR_REGISTER, memory + 8 * _STATUS)
+    words[_REGISTER] = 0
+    _read_register(engine, _XPSR_REGISTER, memory)
+    if words[_REGISTER] & _IT_BITS:
+        words[_REGISTER] &= ~_IT_BITS
+        _write_register(engine, _XPSR_REGISTER, memory)
     if (address & 3) == 0 or size != 4:
         return
     # Single loads and stores may be unaligned; LDRD, LDM, PUSH, LDREX, VLDR and their like fault.
@@ -117,7 +117,7 @@ def _on_access(engine: Any, kind: int, address: int, size: int, value: int, memo
     if words[_UNALIGNED_PC] != 0:
         return
     _read_register(engine, _PC_REGISTER, memory)
-    pc = words[_PC] & 0xFFFFFFFE
+    pc = words[_REGISTER] & 0xFFFFFFFE
     for region in range(words[_REGIONS]):
         at = _REGION + region * _REGION_WORDS
         offset = pc - words[at]

@@ -39,7 +39,7 @@ from unicorn.unicorn_py3.unicorn import Uc, UcError
 from tinymbn.emulators.virtual_mcu.block_counter import BlockCounter, Memory
 from tinymbn.emulators.virtual_mcu.cortex_m7 import SystemControl, TraceUnit
 from tinymbn.emulators.virtual_mcu.findings import Findings
-from tinymbn.emulators.virtual_mcu.registers import Peripheral, bits
+from tinymbn.emulators.virtual_mcu.registers import Peripheral, Register, bits
 from tinymbn.emulators.virtual_mcu.virtual_time import VirtualTime
 from tinymbn.errors import ToolError
 
@@ -95,6 +95,7 @@ class VirtualMcu:
         self.system = SystemControl(interrupts, self.time, self.findings, self.request_reset, self._counter.enable_fpu)
         self._peripherals: list[Peripheral] = []
         self._slots: dict[int, Peripheral] = {}
+        self._words: dict[int, tuple[Peripheral, Register]] = {}
         self._pages: set[int] = set()
         self._device: Device
         self._bad_access = (0, 0, 0, 0)  # kind, address, size, value
@@ -107,6 +108,8 @@ class VirtualMcu:
         """Give the chip more peripherals."""
         for peripheral in peripherals:
             self._peripherals.append(peripheral)
+            for offset, register in peripheral.registers.items():
+                self._words[peripheral.base + offset] = peripheral, register
             for address in range(peripheral.base, peripheral.base + peripheral.size_bytes, _SLOT_BYTES):
                 assert address // _SLOT_BYTES not in self._slots, f"{peripheral.name} overlaps another"
                 self._slots[address // _SLOT_BYTES] = peripheral
@@ -131,6 +134,8 @@ class VirtualMcu:
 
     def _read(self, address: int, size: int) -> int:
         self.accesses += 1
+        if size == 4 and (word := self._words.get(address)) is not None and not word[1].write_only:
+            return word[0].on_read(word[1]) if word[0].accessible() else 0
         peripheral = self._slots.get(address // _SLOT_BYTES)
         if peripheral is None:
             self.findings.add(f"read of 0x{address:08X}, where this virtual board has no peripheral")

@@ -172,11 +172,12 @@ class ClockedPeripheral(Peripheral):
 
     def accessible(self) -> bool:  # noqa: D102
         register, bit = self._enable
-        if not self.has_clock():
+        if not self._rcc[register] >> bit & 1:
             self.findings.add(f"{self.name}: used without its clock; set RCC_{register} bit {bit} first")
             return False
         # RM0385, 5.2.13: the clock comes some cycles after the bit was written.
-        if self._rcc.enabled_at.pop((register, bit), -1) == self._mcu.accesses - 1:
+        enabled_at = self._rcc.enabled_at
+        if enabled_at and enabled_at.pop(self._enable, -1) == self._mcu.accesses - 1:
             self.findings.add(f"{self.name}: used at once after RCC_{register} bit {bit} was set; read it back first")
         return True
 
