@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tinymbn import emulators
@@ -14,10 +13,6 @@ from tinymbn.emulators import Machine
 from tinymbn.errors import DeviceError, FirmwareError, LinkError
 from tinymbn.link.messages import Hello
 from tinymbn.link.session import Session, open_session
-from tinymbn.link.transport import Transport
-
-_BOOT_S = 0.5
-_BOOT_SILENCE_S = 0.04
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None
     """
     with emulators.start(board, elf, icount_shift=icount_shift) as machine:
         try:
-            with open_session(machine.port, board.baud, opened=partial(_let_boot, machine)) as session:
+            with open_session(machine.port, board.baud, opened=machine.release) as session:
                 yield Connection(session, session.hello(), machine)
         except (LinkError, DeviceError) as error:
             reason = machine.exit_reason()
@@ -67,18 +62,6 @@ def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None
             if told:
                 raise LinkError(f"{board.name}: {'; '.join(told)}") from error
             raise LinkError(f"{board.name} in its emulator: {error}") from error
-
-
-def _let_boot(machine: Machine, transport: Transport) -> None:
-    """Start the firmware, and wait for the end of what it says, which it cannot listen during; not long."""
-    machine.release()
-    end = transport.now() + _BOOT_S
-    heard = False
-    while transport.now() < end:
-        some = transport.read(_BOOT_SILENCE_S)
-        if heard and not some:
-            return
-        heard = heard or bool(some)
 
 
 def require_identity(board: Board, hello: Hello, version: str) -> None:

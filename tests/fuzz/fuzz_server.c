@@ -19,7 +19,7 @@ enum { CYCLES_A_CALL = 1000003, MOST_RUNS = 20, REQUEST = FRAME_VERSION << 4 | F
 static jmp_buf after_reset;
 static uint32_t cycles;
 static uint32_t milliseconds;
-static uint32_t pace; /* of the clock, in eighths of milliseconds a look */
+static uint32_t pace; /* eighths of milliseconds between two reports of rows */
 static uint64_t written;
 static board_fault fault_record;
 static bool has_fault;
@@ -138,13 +138,13 @@ bool board_set_baud(uint32_t baud)
 uint32_t board_cycles(void)
 {
     cycles += CYCLES_A_CALL;
+    milliseconds += pace; /* where the model computes; between bytes it would drop every frame */
     return cycles;
 }
 
 uint32_t board_milliseconds(void)
 {
-    milliseconds += 1u + pace;
-    return milliseconds / 8u;
+    return milliseconds++ / 8u;
 }
 
 uint32_t board_overruns(void)

@@ -48,13 +48,13 @@ _BAUD_SETTLES_S = 0.02
 _BAUD_FALLS_BACK_S = 3.5  # the board waits 2 s and looks once a second
 
 
-def open_session(path: str, baud: int, *, opened: Callable[[Transport], None] | None = None) -> Session:
+def open_session(path: str, baud: int, *, opened: Callable[[], None] | None = None) -> Session:
     """A session with the board at this port, synced.
 
     Args:
         path: of the port.
         baud: tried first; then the usual ones.
-        opened: called with the open line before anything is said, for an emulator that waits for its reader.
+        opened: called between opening the port and speaking, for an emulator that waits for its reader.
 
     Raises:
         DeviceError: the port cannot be opened, or nothing at all was received from it.
@@ -64,7 +64,7 @@ def open_session(path: str, baud: int, *, opened: Callable[[Transport], None] | 
     session = Session(open_port(path, baud))
     try:
         if opened is not None:
-            opened(session.transport)
+            opened()
         session.sync()
         session.hello()
     except BaseException:
