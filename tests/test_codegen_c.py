@@ -19,6 +19,7 @@ from tests.generated import SANITIZERS, WARNINGS, Model, compile_c, expect_refer
 from tests.graphs import classifier, every_kernel
 from tests.shared import CHECKOUT
 from tests.test_codegen_layers import random_graphs
+from tinymbn_codegen.constants import layer_symbol
 from tinymbn_codegen.kernels import KERNELS
 from tinymbn_codegen.options import PASSES, Options
 
@@ -205,3 +206,26 @@ def test_no_layer_computes_in_floating_point(core: str, models: list[Model], tmp
         # Registers of the floating-point unit may hold integers that are spilled.
         used = set(re.findall(r"\tv[a-z0-9.]+", text.stdout))
         assert {name.split(".")[0].strip() for name in used} <= {"vmov", "vpush", "vpop", "vldr", "vstr"}
+
+
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4", "cortex-m55"])
+def test_no_layer_takes_more_stack_than_its_kernel_declares(core: str, tmp_path: Path) -> None:
+    """At the levels for which the bounds are meant; ``build`` looks at every firmware."""
+    _need("arm-none-eabi-gcc")
+    models = [generate(graph, Options(f"m{i}")) for i, graph in enumerate([every_kernel(), *random_graphs(1)])]
+    limits = {}
+    for model in models:
+        write(model, tmp_path)
+        for step in model.plan.steps:
+            if step.kernel is not None:
+                cost = step.kernel.armv6m if core == "cortex-m0" else step.kernel.armv7m
+                limits[layer_symbol(model.plan, step)] = cost.stack_bytes
+    unit = tmp_path / "unit.c"
+    unit.write_text("".join(f'#include "{model.name}_layers.c"\n' for model in models))
+    for level in ("-O1", "-O2", "-Os"):
+        compile_c([*_gcc_for(core), level, "-fstack-usage", "-c", "-o", str(tmp_path / "unit.o"), str(unit)])
+        lines = [line.split("\t") for line in (tmp_path / "unit.su").read_text().splitlines()]
+        frames = {place.rsplit(":", 1)[1]: int(size) for place, size, _ in lines}
+        assert frames.keys() >= limits.keys()
+        too_large = {name: frames[name] for name, limit in limits.items() if frames[name] > limit}
+        assert not too_large, level

@@ -105,4 +105,8 @@ def read_project(folder: Path) -> Project:
 
 
 def _read_build(values: dict[str, Any]) -> Build:
-    return Build(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    fields: dict[str, Any] = dict(values)
+    for key, value in values.items():
+        if isinstance(value, list):
+            fields[key] = tuple(value)
+    return Build(**fields)
