@@ -1,9 +1,14 @@
-"""How many random examples each test tries, and always the same ones."""
+"""How many random examples each test tries, and always the same ones; and commands, run in an empty folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.command_line import Outcome, Run
+from tinymbn.cli import main
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,3 +27,16 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     settings.load_profile("tinymbn")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Outcome:
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        return Outcome(done.value.code, *capsys.readouterr())
+
+    return run

@@ -25,28 +25,6 @@ from tinymbn.summary import kind_text, preprocessing_text
 from tinymbn.terminal import printable, shorten, with_progress
 
 
-class Outcome(NamedTuple):
-    code: object
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        return Outcome(done.value.code, *capsys.readouterr())
-
-    return run
-
-
 def make_graph(size: int = 4, labels: tuple[str, ...] = ("dark", "bright", "never")) -> Graph:
     """Says whether a grey picture is dark or bright: the sum of its pixels, and minus that."""
     quant = Quant(1 / 128, 0)

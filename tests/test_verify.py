@@ -1,0 +1,120 @@
+"""verify says equal where all is equal, on every emulated board, and keeps a record of what it compared."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import Run
+from tests.firmwares import DIGITS, EMULATED, PICTURES, firmware, model, require_tools, run_verify
+from tests.shared import SHARED, needs_shared
+from tinymbn.interpreter import Interpreter
+from tinymbn.stimuli import stimuli
+from tinymbn.verify import verify
+from tinymbn_codegen.options import PASSES, Options
+from tinymbn_codegen.plan import make_plan
+
+MORE_INPUTS = 3  # beside the pictures: all-min, all-max, noise
+
+
+@pytest.mark.parametrize("board", EMULATED)
+def test_every_layer_on_every_emulated_board_equals_the_reference(board: str) -> None:
+    verdict = run_verify(board, firmware(board), pictures=PICTURES, count=MORE_INPUTS)
+    assert verdict.equal, verdict.first_difference and verdict.first_difference.text
+    assert len(verdict.inputs) == len(PICTURES) + MORE_INPUTS
+    assert verdict.remarks == ()  # the virtual STM32F7 would have its findings here
+    plan = make_plan(model(), Options(), "")
+    assert verdict.layers == len(plan.steps)
+    a_run = sum(step.output.tensor.elements for step in plan.steps) + plan.output_bytes
+    assert verdict.bytes_compared == len(verdict.inputs) * a_run
+
+
+@pytest.mark.parametrize("board", EMULATED)
+def test_the_painted_stack_stays_under_what_is_reserved(board: str) -> None:
+    stack = run_verify(board, firmware(board), count=1).stack
+    assert stack is not None
+    if board == "host":
+        assert stack.reserved_bytes == 0  # the computer's own stack is not ours to paint
+    else:
+        assert 0 < stack.used_bytes < stack.reserved_bytes
+
+
+def test_the_crcs_in_the_verdict_are_those_of_the_reference() -> None:
+    verdict = run_verify("host", firmware("host"), pictures=PICTURES[:1], count=0)
+    plan = make_plan(model(), Options(), "")
+    (stimulus,) = stimuli(model(), PICTURES[:1], 0, 0)
+    expected = [zlib.crc32(output.tobytes()) for _, output in Interpreter(plan.graph).steps(stimulus.values)]
+    assert list(verdict.inputs[0].crc32) == expected
+    assert verdict.inputs[0].output_crc32 == expected[-1]
+    assert len(set(expected)) == len(expected)
+
+
+@pytest.mark.parametrize("switched_off", PASSES)
+def test_without_a_pass_it_is_equal_as_well(switched_off: str) -> None:
+    options = Options(name="odd", without=frozenset({switched_off}), kernels="plain")
+    assert run_verify("qemu-m3", firmware("qemu-m3", DIGITS, options), count=3).equal
+
+
+def test_json_and_the_report_say_what_was_compared_and_with_what(run: Run, tmp_path: Path) -> None:
+    folder = firmware("qemu-m4")
+    report = tmp_path / "report.json"
+    done = run("verify", *PICTURES, "--firmware", folder, "-n", 2, "--json", "--report", report)
+    assert (done.code, done.err) == (0, "")
+    values = json.loads(done.out)
+    assert json.loads(report.read_text()) == values
+    assert values["equal"] is True
+    assert values["first_difference"] is None
+    assert values["layers_compared"] == 16
+    assert values["bytes_compared"] == 4 * (18_516 + 10)
+    assert [i["name"] for i in values["inputs"]] == [*map(str, PICTURES), "all-min", "all-max"]
+    assert all(len(i["layers"]) == 16 for i in values["inputs"])
+    assert values["board"]["name"] == "qemu-m4"
+    assert values["emulated"] is True
+    assert values["model"]["name"] == "digits"
+    assert len(values["model"]["sha256"]) == 64
+    assert values["options"] == "name=model;kernels=chosen;without="
+    assert "gcc" in values["compiler"]
+    assert values["compiler"].endswith("-O2")
+    assert 0 < values["stack"]["used"] < values["stack"]["reserved"]
+    assert values["remarks"] == []
+
+
+def test_the_text_names_board_model_inputs_and_bytes(run: Run) -> None:
+    done = run("verify", "--firmware", firmware("qemu-m4"))
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0].startswith("board    qemu-m4 (emulated), cortex-m4, tinymbn ")
+    assert lines[1].startswith("model    digits, SHA-256 ")
+    assert lines[-1] == "EQUAL    16 layers, 3 inputs, 55,578 bytes, every one"
+
+
+# ------------------------------------------------------------------------------------------ trained models, slow
+
+SOME = [("person_detect", "qemu-m4"), ("vww_96_int8", "stm32f7")]
+CORES = ("qemu-m3", "qemu-m4", "qemu-m7", "qemu-m33", "qemu-m55")
+MATRIX = [
+    *((name, board) for name in ("person_detect", "vww_96_int8") for board in (*CORES, "stm32f7", "host")),
+    *(("mobilenet_v1_0.25_128_quant", board) for board in (*CORES, "host")),
+    *(("ssd_slim_120x160x1_int8", board) for board in ("qemu-m7", "qemu-m55", "host")),
+    *(("mcunet_vww", board) for board in ("qemu-m7", "qemu-m55", "host")),
+    *(("tf2_mobilenet_v2_1.0_224_ptq", board) for board in ("qemu-m7", "qemu-m55", "host")),
+    *(("v1_a050_160_random", board) for board in ("qemu-m7", "qemu-m55", "host")),
+    *(("v1_a100_224_random", board) for board in ("qemu-m7", "qemu-m55", "host")),
+]
+WHOLE_MATRIX = 100  # --examples
+PERSONS = (SHARED / "images" / "person.png", SHARED / "images" / "no_person.png")
+
+
+@needs_shared
+@pytest.mark.parametrize(("name", "board"), MATRIX)
+def test_trained_models_are_equal_on_five_inputs(name: str, board: str, request: pytest.FixtureRequest) -> None:
+    if (name, board) not in SOME and request.config.getoption("--examples") < WHOLE_MATRIX:
+        pytest.skip(f"with --examples {WHOLE_MATRIX} or more")
+    count = 2 if (name, board) in SOME and request.config.getoption("--examples") < WHOLE_MATRIX else 3
+    verdict = run_verify(board, firmware(board, name), name, pictures=PERSONS, count=count)
+    assert verdict.equal, verdict.first_difference and verdict.first_difference.text
+    assert len(verdict.inputs) == len(PERSONS) + count
+    assert verdict.remarks == ()
