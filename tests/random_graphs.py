@@ -249,12 +249,15 @@ def pad(g: GrowingGraph) -> None:
 
 
 def padded_convolution(g: GrowingGraph) -> None:
-    """A PAD that adds what the convolution behind it counts as nothing; at times read by another layer, too."""
+    """A PAD that mostly adds what the convolution behind it counts as nothing, all but that in other cases."""
     name = g.any_map()
     most = st.integers(0, 2)
     tensor = g.tensors[name]
-    pads = ((g.draw(most), g.draw(most)), (g.draw(most), g.draw(most)), (0, 0))
-    padded = g.add(Pad, name, quant=tensor.quant, pads=pads, value=tensor.zero_point)
+    channels = (g.draw(st.sampled_from([0, 0, 0, 1])), 0)
+    pads = ((g.draw(most), g.draw(most)), (g.draw(most), g.draw(most)), channels)
+    value = g.draw(st.sampled_from([tensor.zero_point] * 3 + [tensor.zero_point ^ 1]))
+    quant = g.draw(st.sampled_from([tensor.quant] * 3 + [Quant(0.5, value)]))
+    padded = g.add(Pad, name, quant=quant, pads=pads, value=value)
     shape = g.shape(padded)
     kernel = (min(3, shape[0]), min(3, shape[1]))
     w = g.draw(weights((*kernel, shape[2]), shape[2]))

@@ -4,15 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import tinymbn
+from tests.command_line import Run
 from tests.graphs import classifier
 from tests.shared import CHECKOUT, SHARED, needs_shared
 from tinymbn import Graph, Interpreter, load_model, save_model

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,28 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from tests.generated import SANITIZERS, WARNINGS, Model, compile_c, expect_reference, generate, program, run, write
+from tests.generated import (
+    ONE_TO_ONE,
+    SANITIZERS,
+    SHA256,
+    WARNINGS,
+    Model,
+    compile_c,
+    expect_reference,
+    generate,
+    program,
+    run,
+    write,
+)
 from tests.graphs import classifier, every_kernel
 from tests.shared import CHECKOUT
 from tests.test_codegen_layers import random_graphs
+from tinymbn.graph import Quant
 from tinymbn_codegen.constants import layer_symbol
+from tinymbn_codegen.generate import link_file
 from tinymbn_codegen.kernels import KERNELS
 from tinymbn_codegen.options import PASSES, Options
+from tinymbn_codegen.plan import make_plan
 
 _ZIG = (sys.executable, "-m", "ziglang", "cc")
 _ZIG_BARE = ("-target", "thumb-freestanding-eabi", "-fno-sanitize=all", f"-I{CHECKOUT / 'firmware_templates' / 'zig'}")
@@ -229,3 +245,11 @@ def test_no_layer_takes_more_stack_than_its_kernel_declares(core: str, tmp_path:
         assert frames.keys() >= limits.keys()
         too_large = {name: frames[name] for name, limit in limits.items() if frames[name] > limit}
         assert not too_large, level
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1 / 256, 4096000), (5.0, 5242880000), (1e9, 2**43 - 1)])
+def test_the_output_scale_of_the_link_is_bounded(scale: float, expected: int) -> None:
+    graph = classifier()
+    tensors = {**graph.tensors, "scores": replace(graph.tensors["scores"], quant=Quant(scale, -128))}
+    plan = make_plan(replace(graph, tensors=tensors), Options(), SHA256)
+    assert f".output_scale_q20 = {expected}," in link_file(plan, ONE_TO_ONE)

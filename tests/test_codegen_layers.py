@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,20 @@ from hypothesis import Phase, given, settings
 
 from tests.generated import SANITIZERS, Model, expect_reference, generate, program, run
 from tests.random_graphs import KINDS, describe, graphs
-from tinymbn.graph import Graph
+from tinymbn.graph import Graph, Quant, Tensor
+from tinymbn.layers import (
+    Activation,
+    Add,
+    AnyLayer,
+    Conv2D,
+    Dense,
+    Depthwise,
+    Mean,
+    Mul,
+    Requantize,
+    Weights,
+    Window,
+)
 from tinymbn_codegen.kernels import KERNELS
 from tinymbn_codegen.options import PASSES, Options
 
@@ -66,3 +81,41 @@ def test_every_layer_and_output_is_the_references(models: list[Model], tmp_path:
 def test_the_random_models_have_every_kernel(models: list[Model]) -> None:
     used = {step.kernel.name for model in models for step in model.plan.steps if step.kernel is not None}
     assert used == set(KERNELS)
+
+
+def extremes(output_zero: int) -> Graph:
+    """A channel for each bias, multiplier and shift at the ends of their ranges, in every kind that has them."""
+    biases, multipliers = (-(2**31), -(2**30), -1, 0, 1, 2**31 - 1), (0, 1, 2**30, 2**31 - 1)
+    every = list(itertools.product(biases, multipliers, (-31, -30, -1, 0, 1, 2, 29, 30)))
+    count = len(every)
+
+    def constants(shape: tuple[int, ...]) -> Weights:
+        bias, multiplier, shift = np.array(every, np.int64).T
+        values = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+        return Weights(values, bias.astype(np.int32), multiplier.astype(np.int32), shift.astype(np.int8), -128)
+
+    tensors = {"x": Tensor("x", (2, 2, 1), Quant(0.5, -128))}
+    layers: list[AnyLayer] = []
+    for kind, shape in ((Conv2D, (count, 1, 1, 1)), (Depthwise, (1, 1, count)), (Dense, (count, 1))):
+        window: dict[str, Any] = {} if kind is Dense else {"window": Window((1, 1))}
+        name = kind.kind
+        layers.append(kind(name, ("x",), name, weights=constants(shape), activation=Activation(), **window))
+    for i, (_, multiplier, shift) in enumerate(every[: len(every) // len(biases)]):
+        layers.append(Requantize(f"requantize {i}", ("x",), f"r{i}", multiplier, shift))
+        layers.append(Mul(f"mul {i}", ("x", "x"), f"m{i}", multiplier, shift))
+        layers.append(Mean(f"mean {i}", ("x",), f"a{i}", (0, 1), False, multiplier, shift))
+        if shift <= 0:
+            layers.append(Add(f"add {i}", ("x", "x"), f"s{i}", *(multiplier, shift) * 2, 2**31 - 1, 0))
+    for layer in layers:
+        made = layer.output_shape(*[(2, 2, 1)] * len(layer.inputs))
+        tensors[layer.output] = Tensor(layer.output, made, Quant(0.5, output_zero))
+    return Graph("extremes", tensors, tuple(layers), "x", (layers[-1].output,))
+
+
+def test_the_largest_and_smallest_numbers_overflow_as_the_references_do(tmp_path: Path) -> None:
+    models = [generate(extremes(zero), Options(f"m{i}")) for i, zero in enumerate((-128, 127))]
+    executable = program(models, tmp_path, "-O1", *SANITIZERS)
+    noise = np.random.default_rng(0)
+    inputs = [(i, noise.choice(np.array([-128, -127, 0, 127], np.int8), (2, 2, 1))) for i in (0, 1) for _ in range(20)]
+    for (i, x), ran in zip(inputs, run(executable, models, inputs), strict=True):
+        expect_reference(models[i], x, ran)

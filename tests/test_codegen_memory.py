@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from tests.graphs import weights
 from tests.random_graphs import KINDS, graphs
 from tests.replay import NEVER, least_distance, order, problem
+from tinymbn.board import load_board
+from tinymbn.errors import UnsupportedError
 from tinymbn.graph import Graph, Quant, Tensor
 from tinymbn.layers import (
     Activation,
@@ -24,14 +27,19 @@ from tinymbn.layers import (
     MaxPool,
     Mean,
     Padding,
+    Quantize,
+    Requantize,
     Reshape,
     Shape,
     Transpose,
     Window,
 )
+from tinymbn_codegen.budget import stack_bytes
 from tinymbn_codegen.kernels import overlap_distance
 from tinymbn_codegen.memory import ALIGNMENT, Buffer, check_memory, plan_memory
 from tinymbn_codegen.options import Options
+from tinymbn_codegen.plan import make_plan
+from tinymbn_codegen.project import firmware_files
 
 any_graph = st.sampled_from(list(KINDS)).flatmap(lambda kind: graphs(kind, 12))
 options = st.sampled_from(
@@ -222,3 +230,21 @@ def test_a_dense_layer_reads_a_row_for_each_of_its_outputs() -> None:
     layer = Dense("y", ("x",), "y", weights=w, activation=Activation())
     assert overlap_distance(layer, 0, (8,), (3,)) == 3
     assert overlap_distance(layer, 0, (2, 8), (2, 3)) == 3
+
+
+def test_a_model_that_computes_nothing_has_a_stack_and_c() -> None:
+    tensors = {name: Tensor(name, shape, Quant(0.5, 0)) for name, shape in (("x", (4, 4, 1)), ("y", (16,)))}
+    graph = Graph("reshape", tensors, (Reshape("y", ("x",), "y", (16,)),), "x", ("y",))
+    plan = make_plan(graph, Options(), "00" * 32)
+    assert stack_bytes(plan, load_board("qemu-m0")) >= 1024
+    files = firmware_files(plan, load_board("qemu-m0"), np.arange(-128, 128, dtype=np.int8)[None])
+    assert "memcpy(output + 0, model_arena, 16);" in files["model.c"]
+
+
+def test_an_output_that_stays_on_the_host_is_refused() -> None:
+    quant = Quant(0.5, 0)
+    tensors = [Tensor("u", (4,), Quant(0.5, 128), "uint8"), Tensor("x", (4,), quant), Tensor("y", (4,), quant)]
+    layers = (Quantize("q", ("u",), "x"), Requantize("r", ("x",), "y", 2**30, 1))
+    graph = Graph("edge", {tensor.name: tensor for tensor in tensors}, layers, "u", ("y", "u"))
+    with pytest.raises(UnsupportedError, match='output "u" is its input before quantisation'):
+        make_plan(graph, Options(), "00" * 32)

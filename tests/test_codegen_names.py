@@ -137,6 +137,8 @@ def test_any_text_is_harmless_in_a_comment(name: str) -> None:
         "model\n",
         "x" * 33,
         "tinymbn",
+        "tinymbn_layers",
+        "model_link",
         "board",
         "Main",
         "string",  # its header would hide the C library's

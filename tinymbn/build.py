@@ -96,6 +96,7 @@ def build(
     target_flags = plan.gcc if is_gcc else plan.zig
     defines = [f"-D{define}" for define in plan.defines]
     common = [*target_flags, *plan.warnings, "-std=c11", optimise, "-g", *plan.flags, *defines, "-I.", *extra]
+    common += ["-MMD", "-MP"]  # make goes on from here, and has to know of the headers
 
     def compile_one(source: str, made: Path) -> str:
         made.parent.mkdir(parents=True, exist_ok=True)

@@ -256,7 +256,7 @@ def _mean_axes(shape: Shape, axes: Sequence[int]) -> Numbers:
 
 def _check_sum(step: Step, window: Window) -> None:
     height, width, _ = step.inputs[0].tensor.shape
-    if min(window.kernel[0], height) * min(window.kernel[1], width) * 255 >= 2**31:
+    if min(window.kernel[0], height) * min(window.kernel[1], width) * 256 >= 2**31:
         raise UnsupportedError(f'layer "{step.layer.name}": a window of {window.kernel} has a sum beyond 32 bits')
 
 

@@ -266,5 +266,5 @@ def link_view(plan: Plan) -> LinkView:
         constants=tuple((c.symbol, len(c.bytes)) for found in each for c in found),
         first_constant=tuple(as_lines(first)),
         options=plan.options.text,
-        output_scale_q20=round(plan.outputs[0].tensor.scale * 1000 * 2**20),
+        output_scale_q20=min(round(plan.outputs[0].tensor.scale * 1000 * 2**20), 2**43 - 1),  # 255 of them fit the text
     )

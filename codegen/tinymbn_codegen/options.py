@@ -15,7 +15,7 @@ Kernels = Literal["chosen", "plain"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 # Names of files and symbols beside the model's own, and C's and C++'s words that would not be caught as such.
-_RESERVED = {"board", "link", "main", "tinymbn", "startup", "memory"}
+_RESERVED = {"board", "link", "main", "model_link", "startup", "memory"}
 # The C library's headers: ``string.h`` beside the sources would be taken for them.
 _RESERVED |= {
     *("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math"),
@@ -47,7 +47,7 @@ class Options:
                 f'name "{self.name}": it becomes part of C names; expected a letter, then at most 31 letters, '
                 "digits or single underscores"
             )
-        if self.name.lower() in _RESERVED:
+        if self.name.lower() in _RESERVED or self.name.lower().startswith("tinymbn"):
             raise OptionError(f'name "{self.name}": the firmware has a part of that name; choose another')
         for name in sorted(self.without - set(PASSES)):
             raise OptionError(f'pass "{name}" is not known; expected {", ".join(PASSES)}')

@@ -145,3 +145,5 @@ def _check(graph: Graph) -> None:
     edges = [layer.output for layer in graph.layers if isinstance(layer, Quantize)]
     if len(edges) > 1:
         raise UnsupportedError(f"model {graph.name!r}: its input is quantised {len(edges)} times; expected once")
+    if graph.input in graph.outputs and edges:
+        raise UnsupportedError(f'model {graph.name!r}: output "{graph.input}" is its input before quantisation')

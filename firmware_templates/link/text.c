@@ -217,7 +217,8 @@ static void load_bytes(const tinymbn_model *model, word digits)
     int8_t *const input = model->input();
     for (uint32_t i = 0; i < digits.bytes && text.loaded < text.expected; i += 2u) {
         const uint32_t pixel = hex_digit(digits.at[i]) << 4 | hex_digit(digits.at[i + 1u]);
-        input[text.loaded++] = model->pixel((uint8_t)pixel);
+        input[text.loaded] = model->pixel((uint8_t)pixel, text.loaded);
+        text.loaded++;
     }
     if (text.loaded == text.expected) {
         text.input = INPUT_LOADED;
@@ -226,10 +227,11 @@ static void load_bytes(const tinymbn_model *model, word digits)
 }
 
 /* The pixel that an input byte stands for: the least one that becomes it. */
-static uint8_t pixel_of(const tinymbn_model *model, int8_t value)
+static uint8_t pixel_of(const tinymbn_model *model, uint32_t index)
 {
+    const int8_t value = model->input()[index];
     uint8_t pixel = 0u;
-    while (pixel < 255u && model->pixel(pixel) != value) {
+    while (pixel < 255u && model->pixel(pixel, index) != value) {
         pixel++;
     }
     return pixel;
@@ -242,13 +244,12 @@ static void print_buffer(const tinymbn_model *model)
         say_error("db print: nothing is loaded, or an inference used it up", nothing);
         return;
     }
-    const int8_t *const input = model->input();
     for (uint32_t i = 0; i < text.loaded; i++) {
         const bool ends = (i + 1u) % BUFFER_LINE_BYTES == 0u || i + 1u == text.loaded;
         if (i % BUFFER_LINE_BYTES == 0u) {
             say("m-buffer-");
         }
-        say_hex(pixel_of(model, input[i]));
+        say_hex(pixel_of(model, i));
         say(ends ? "\r\n" : "-");
     }
 }

@@ -30,8 +30,8 @@ typedef struct {
     void (*run_layer)(int32_t layer, tinymbn_on_rows on_rows); /* one layer on what lies in the arena */
     const tinymbn_constant *constants; /* of all layers, in order */
     const uint16_t *first_constant; /* (layers + 1): layer i has those from [i] up to, not with, [i + 1] */
-    int8_t (*pixel)(uint8_t); /* a pixel as the model's int8 */
-    int32_t output_scale_q20; /* 1000 * output scale * 2^20 */
+    int8_t (*pixel)(uint8_t value, uint32_t index); /* a pixel as the int8 of the input's byte `index` */
+    int64_t output_scale_q20; /* 1000 * output scale * 2^20 */
     int32_t output_zero;
 } tinymbn_model;
 

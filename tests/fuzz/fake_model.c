@@ -98,8 +98,9 @@ static int8_t *input(void)
     return arena;
 }
 
-static int8_t pixel(uint8_t value)
+static int8_t pixel(uint8_t value, uint32_t index)
 {
+    (void)index;
     return (int8_t)(value - 128);
 }
 
