@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 from tests.command_line import Run
 from tests.firmwares import EMULATED, copy, firmware, make, model, replace, run_verify
+from tinymbn.errors import LinkError
 from tinymbn.verdict import Cause, Difference
 from tinymbn_codegen.constants import all_constants, constants_of
 from tinymbn_codegen.options import Options
@@ -234,3 +236,63 @@ def test_a_mistake_in_the_c_is_found_and_told(what: str, request: pytest.Fixture
         assert found.board != found.reference
         assert 0 < abs(found.board - found.reference) <= found.largest
         assert found.input
+
+
+# ---------------------------------------------------------------------------------- firmware that does not answer
+
+CRASH = "    *(volatile int32_t *)0x60000000 = 1;\n"  # nothing lies there on any board
+HANG = "    for (volatile int32_t turn = 0; turn == 0;) {\n    }\n"
+LONGEST_S = 45.0
+
+
+def spoil_layer(folder: Path, symbol: str, statement: str) -> None:
+    """A statement at the beginning of a layer's function."""
+    file = folder / "model_layers.c"
+    text, found = re.subn(rf"(TINYMBN_LAYER {symbol}\([^{{]*\)\n{{\n)", lambda m: m[1] + statement, file.read_text())
+    assert found == 1
+    file.write_text(text)
+    make(folder)
+
+
+def failure(board: str, folder: Path) -> str:
+    begin = time.monotonic()
+    with pytest.raises(LinkError) as raised:
+        run_verify(board, folder, count=1)
+    assert time.monotonic() - begin < LONGEST_S
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("board", ["qemu-m0", "stm32f7", "host"])
+def test_a_layer_that_crashes_is_an_error_that_names_it(board: str, tmp_path: Path) -> None:
+    folder = copy(firmware(board), tmp_path / "firmware")
+    spoil_layer(folder, "model_layer_09_block5_depthwise", CRASH)
+    text = failure(board, folder)
+    assert board in text
+    if board == "host":
+        assert "AddressSanitizer" in text
+        assert "0x000060000000" in text
+    else:
+        assert "fault at PC 0x" in text
+        assert "in model_layer_09_block5_depthwise" in text
+    if board == "stm32f7":
+        assert "write of 0x1, 4 bytes, to 0x60000000, where there is nothing" in text
+
+
+@pytest.mark.parametrize("board", ["qemu-m3"])
+def test_a_layer_that_never_ends_is_an_error_within_the_time_that_says_what_ran(board: str, tmp_path: Path) -> None:
+    folder = copy(firmware(board), tmp_path / "firmware")
+    spoil_layer(folder, "model_layer_09_block5_depthwise", HANG)
+    text = failure(board, folder)
+    assert "no whole reply to RUN" in text
+    assert "all-min, layer by layer" in text
+
+
+def test_a_plain_run_that_never_ends_is_told_from_the_traced_one(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if request.config.getoption("--examples") < 100:
+        pytest.skip("with --examples 100 or more")
+    folder = copy(firmware(BOARD), tmp_path / "firmware")
+    replace(folder / "model.c", "    memcpy(output + 0, model_arena + 532, 10);\n", HANG)
+    make(folder)
+    assert "all-min, whole" in failure(BOARD, folder)

@@ -16,6 +16,9 @@ from tinymbn.errors import PlanError, ToolError
 from tinymbn.project_file import Project, Region
 from tinymbn.toolchain import Toolchain
 
+# Where the declared stack bounds hold whatever the layer: -O0 keeps everything on the stack, -O3 unrolls small layers.
+BOUNDED_LEVELS = ("-O1", "-O2", "-Os")
+
 _COMPILER_FILE = "compiler.txt"
 _TIMEOUT_S = 600  # of one file; megabytes of weights take some seconds
 _EXCEPTION_BYTES = 104 + 4  # what an exception stacks with an FPU, and its alignment
@@ -115,9 +118,9 @@ def build(
         _run([*toolchain.archiver, "rcs", plan.target, *names], project.folder, plan.target)
         return BuildResult(project.target, toolchain, optimise, (), None, "".join(said))
     link_flags, libraries = (plan.link, plan.libraries) if is_gcc else (plan.zig_link, ())
-    stack = None if plan.host else _check_stack(project, folder, strict=optimise != "-O0")
+    stack = None if plan.host else _check_stack(project, folder, strict=optimise in BOUNDED_LEVELS)
     if stack is not None and stack.reserved != project.stack_bytes:
-        link_flags = (*link_flags, f"-Wl,--defsym=tinymbn_stack_bytes={stack.reserved}")
+        link_flags = _with_stack(project, link_flags, stack.reserved)
     link = [*toolchain.compiler, *target_flags, *link_flags, "-o", plan.target, *names, *libraries]
     try:
         _run(link, project.folder, plan.target)
@@ -218,6 +221,15 @@ def _check_stack(project: Project, objects: Path, *, strict: bool) -> StackCheck
             f"{project.target}: takes up to {measured} bytes of stack; the plan reserves {project.stack_bytes}"
         )
     return StackCheck(measured, max(project.stack_bytes, -(-measured // 8) * 8))
+
+
+def _with_stack(project: Project, flags: Sequence[str], reserved: int) -> tuple[str, ...]:
+    """The linker's flags with another stack: a copy of the script, as not every linker takes a symbol with a value."""
+    script, own = "board/linker.ld", "build/linker.ld"
+    text = (project.folder / script).read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^tinymbn_stack_bytes = \d+;$", f"tinymbn_stack_bytes = {reserved};", text)
+    (project.folder / own).write_text(text, encoding="utf-8")
+    return tuple(flag.replace(script, own) for flag in flags)
 
 
 def _frames(path: Path) -> dict[str, int]:

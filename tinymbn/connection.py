@@ -23,11 +23,13 @@ class Connection:
         session: with it.
         hello: what it said of itself.
         machine: the emulator it runs in; None for a real board.
+        elf: what runs there; None for a real board.
     """
 
     session: Session
     hello: Hello
-    machine: Machine | None
+    machine: Machine | None = None
+    elf: Path | None = None
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def connect_port(port: str, baud: int) -> Iterator[Connection]:
         FirmwareError: it speaks another version of the protocol.
     """
     with open_session(port, baud) as session:
-        yield Connection(session, session.hello(), None)
+        yield Connection(session, session.hello())
 
 
 @contextmanager
@@ -54,14 +56,11 @@ def connect_emulated(board: Board, elf: Path, *, icount_shift: int | None = None
     with emulators.start(board, elf, icount_shift=icount_shift) as machine:
         try:
             with open_session(machine.port, board.baud, opened=machine.release) as session:
-                yield Connection(session, session.hello(), machine)
+                yield Connection(session, session.hello(), machine, elf)
         except (LinkError, DeviceError) as error:
-            reason = machine.exit_reason()
-            findings = machine.findings()
-            told = [text for text in (reason, *findings[:3]) if text]
-            if told:
-                raise LinkError(f"{board.name}: {'; '.join(told)}") from error
-            raise LinkError(f"{board.name} in its emulator: {error}") from error
+            # That a dead emulator does not answer goes without saying.
+            told = [machine.exit_reason() or str(error), *machine.findings()[:3]]
+            raise LinkError(f"{board.name} in its emulator: {'; '.join(told)}") from error
 
 
 def require_identity(board: Board, hello: Hello, version: str) -> None:

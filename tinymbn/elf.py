@@ -65,6 +65,21 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     return tuple(sorted(segments, key=lambda segment: segment.address))
 
 
+def function_at(path: Path, address: int) -> str | None:
+    """The name of the function that an address is in; None where no symbol says.
+
+    Raises:
+        ToolError: the file is no ELF.
+    """
+    with _open(path) as elf:
+        table = elf.get_section_by_name(".symtab")
+        for symbol in table.iter_symbols() if table is not None else ():
+            begin = symbol["st_value"] & ~1  # the lowest bit says Thumb
+            if symbol["st_info"]["type"] == "STT_FUNC" and begin <= address < begin + symbol["st_size"]:
+                return str(symbol.name)
+    return None
+
+
 def to_binary(segments: Sequence[Segment], path: Path) -> tuple[int, bytes]:
     """The image as flash holds it: address of its first byte, and bytes, gaps filled with 0xFF.
 

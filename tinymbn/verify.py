@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from tinymbn import __version__
 from tinymbn.board import Board
 from tinymbn.connection import Connection, require_identity
-from tinymbn.errors import FirmwareError, LinkError
+from tinymbn.elf import function_at
+from tinymbn.errors import DeviceError, FirmwareError, LinkError
 from tinymbn.graph import Graph
 from tinymbn.interpreter import Interpreter
-from tinymbn.link.messages import Hello, ModelIdentity, Region
-from tinymbn.link.session import BoardResetError, Feed, Session
+from tinymbn.link.exchange import NoReplyError
+from tinymbn.link.messages import Fault, Hello, ModelIdentity, Region, RunResult
+from tinymbn.link.session import BoardResetError, Feed
 from tinymbn.model_file import fingerprint
 from tinymbn.stimuli import Stimulus
 from tinymbn.summary import kind_text
@@ -88,7 +91,7 @@ def verify(
         LinkError: the board does not answer, or was reset again and again.
         FirmwareError: another firmware answers all of a sudden.
     """
-    run = _Run(connection.session, identity)
+    run = _Run(connection, identity)
     progress("constants", 0, 0)
     difference = run.wrong_constants()
     results: list[InputResult] = []
@@ -104,16 +107,17 @@ def verify(
         layers=len(identity.plan.steps),
         bytes_compared=len(results) * run.bytes_of_one_input,
         inputs=tuple(results),
-        stack=connection.session.stack(),
-        remarks=tuple(_remarks(connection)),
+        stack=run.restarting(connection.session.stack),
+        remarks=run.restarting(lambda: tuple(_remarks(connection))),
     )
 
 
 class _Run:
     """One firmware against its reference."""
 
-    def __init__(self, session: Session, identity: Identity) -> None:
-        self._session = session
+    def __init__(self, connection: Connection, identity: Identity) -> None:
+        self._session = connection.session
+        self._elf = connection.elf
         self._plan = identity.plan
         self._interpreter = Interpreter(identity.plan.graph)
         self._expected_s = expected_run_s(identity)
@@ -126,7 +130,7 @@ class _Run:
     def wrong_constants(self) -> Difference | None:
         """The first layer whose constants are not the model's."""
         expected = constant_crcs(self._plan)
-        found = self._restarting(lambda: self._session.constants(len(expected)))
+        found = self.restarting(lambda: self._session.constants(len(expected)))
         for step, ours, theirs in zip(self._plan.steps, expected, found, strict=True):
             if ours != theirs:
                 return Difference(**_which(step), cause="constants", board=theirs, reference=ours)
@@ -135,38 +139,72 @@ class _Run:
     def compare(self, stimulus: Stimulus, on_layer: Callable[[int], None]) -> InputResult | Difference:
         """The result of one input, begun anew where the board was reset in the middle."""
         reference = [output for _, output in self._interpreter.steps(stimulus.values)]
-        return self._restarting(lambda: self._compare(stimulus, reference, on_layer))
+        return self.restarting(lambda: self._compare(stimulus, reference, on_layer))
 
-    def _restarting(self, work: Callable[[], _T]) -> _T:
-        for _ in range(_RESTARTS):
+    def restarting(self, work: Callable[[], _T]) -> _T:
+        """What the work gives, begun anew where the board was reset in the middle, but not for ever.
+
+        Once it is also begun anew where no answer came: a board that was reset speaks at its first baud rate again.
+        """
+        before: Fault | None = None
+        silences = 0
+        for restarts_left in reversed(range(_RESTARTS + 1)):
             try:
                 return work()
-            except BoardResetError:
-                self._session.sync()
+            except (BoardResetError, NoReplyError) as error:
+                silences += isinstance(error, NoReplyError)
+                if silences > 1:
+                    raise
+                fault = self._find_again(error)
+                if not restarts_left or _is_repeated(fault, before):
+                    told = _fault_text(fault, self._elf) if fault is not None else "it has no record of a fault"
+                    raise LinkError(f"board: it is reset again and again in the same piece of work; {told}") from error
+                before = fault
+        raise AssertionError("the last try returns or raises")
+
+    def _find_again(self, error: LinkError) -> Fault | None:
+        """Sync with the board after an error, which is raised again where that fails; the board's record of a fault."""
         try:
-            return work()
-        except BoardResetError as error:
-            fault = self._session.fault()
-            told = f"; its fault record: {fault}" if fault is not None else ""
-            raise LinkError(f"board: it was reset {_RESTARTS + 1} times in the same piece of work{told}") from error
+            self._session.sync()
+            return self._session.fault()
+        except BoardResetError:
+            return None  # once more: the next try will tell
+        except (LinkError, DeviceError):
+            raise error from None
 
     def _compare(
         self, stimulus: Stimulus, reference: Sequence[Int8], on_layer: Callable[[int], None]
     ) -> InputResult | Difference:
-        plan, session, data = self._plan, self._session, stimulus.values.tobytes()
+        plan, session = self._plan, self._session
         crcs = tuple(zlib.crc32(output.tobytes()) for output in reference)
-        session.infer(data, len(crcs), traced=True, expected_s=self._expected_s, on_progress=on_layer)
+        self._infer(stimulus, traced=True, on_layer=on_layer)
         records = session.records(len(crcs))
         for step, record, output, crc in zip(plan.steps, records, reference, crcs, strict=True):
             if (record.bytes, record.crc32) != (output.nbytes, crc):
                 return self._locate(step, stimulus, reference)
-        result = session.infer(data, len(crcs), traced=False, expected_s=self._expected_s, on_progress=on_layer)
+        result = self._infer(stimulus, traced=False, on_layer=on_layer)
         values = self._values(stimulus, reference)
         expected = np.concatenate([values[place.tensor.name].ravel() for place in plan.outputs])
         if result.output_crc32 != zlib.crc32(expected.tobytes()):
             found = np.frombuffer(session.read(Region.OUTPUT, 0, expected.nbytes), np.int8)
             return self._wrong_output(stimulus, values, found)
         return InputResult(stimulus.name, crcs, result.output_crc32)
+
+    def _infer(self, stimulus: Stimulus, *, traced: bool, on_layer: Callable[[int], None]) -> RunResult:
+        """Run the network; where no answer comes, say in what."""
+        heard: list[int] = []
+
+        def tell(layer: int) -> None:
+            heard.append(layer)
+            on_layer(layer)
+
+        data, layers = stimulus.values.tobytes(), len(self._plan.steps)
+        try:
+            return self._session.infer(data, layers, traced=traced, expected_s=self._expected_s, on_progress=tell)
+        except NoReplyError as error:
+            where = f", last heard of in layer {heard[-1]}" if heard else ""
+            way = "layer by layer" if traced else "whole"
+            raise NoReplyError(f"{error}; it was to run {stimulus.name}, {way}{where}", silent=error.silent) from error
 
     def _values(self, stimulus: Stimulus, reference: Sequence[Int8]) -> dict[str, Int8]:
         """Every tensor of the reference, by name."""
@@ -208,6 +246,21 @@ def expected_run_s(identity: Identity) -> float:
     hz = min(identity.hello.clock_hz or _SLOWEST_HZ, _SLOWEST_HZ)
     elements = sum(step.output.tensor.elements for step in identity.plan.steps)
     return 0.5 + (_CYCLES_PER_MAC * identity.plan.graph.macs + _CYCLES_PER_BYTE * elements) / hz
+
+
+def _is_repeated(fault: Fault | None, before: Fault | None) -> bool:
+    """Whether the same instruction has faulted once more."""
+    return fault is not None and before is not None and fault.pc == before.pc and fault.count > before.count
+
+
+def _fault_text(fault: Fault, elf: Path | None) -> str:
+    """What a fault record says, and which function it was in if that can be known."""
+    function = function_at(elf, fault.pc) if elf is not None else None
+    place = f" in {function}" if function else ""
+    return (
+        f"fault at PC 0x{fault.pc:08x}{place}, LR 0x{fault.lr:08x}, SP 0x{fault.sp:08x}, CFSR 0x{fault.cfsr:08x}, "
+        f"HFSR 0x{fault.hfsr:08x}, BFAR 0x{fault.bfar:08x}"
+    )
 
 
 def _which(step: Step) -> dict[str, Any]:

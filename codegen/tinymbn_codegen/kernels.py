@@ -38,7 +38,7 @@ class Cost:
     """What a kernel takes on a core.
 
     Attributes:
-        stack_bytes: the most of its own frame, at any optimisation from -O1 on.
+        stack_bytes: the most of its own frame, at -O1, -O2 and -Os; at other levels build reserves what it measures.
         code_bytes: about what it takes of flash, at -O2.
     """
 
@@ -67,8 +67,8 @@ class Kernel:
         return self.armv6m if board.core in ("cortex-m0", "cortex-m0plus") else self.armv7m
 
 
-# Measured with gcc 12 over real models, stacks at -O1 to -O3 and -Os, and rounded up. build holds every function's
-# stack against these; tests/test_codegen_costs.py holds the code.
+# Measured with gcc 12 over real models, stacks at -O1, -O2 and -Os, and rounded up. build holds every function's stack
+# against these; tests/test_plan.py holds the sum of the code against linked firmware.
 KERNELS = {
     kernel.name: kernel
     for kernel in (
