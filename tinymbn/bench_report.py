@@ -184,8 +184,9 @@ def verdict_values(
 def print_verdict(verdict: Verdict, identity: Identity, connection: Connection, board: Board, compiler: str) -> None:
     """What ``tinymbn verify`` shows."""
     where = "emulated" if connection.machine is not None else "board"
-    made = f", {compiler}" if compiler else ""
-    print(f"board    {board.name} ({where}), {identity.hello.core}, tinymbn {identity.hello.version}{made}")
+    print(f"board    {board.name} ({where}), {identity.hello.core}, tinymbn {identity.hello.version}")
+    if compiler:
+        print(f"built    {compiler}")
     print(f"model    {printable(identity.plan.graph.name)}, SHA-256 {identity.model.sha256}")
     if verdict.stack is not None and verdict.stack.reserved_bytes:
         print(f"stack    {verdict.stack.used_bytes:,} of {verdict.stack.reserved_bytes:,} bytes used")
