@@ -14,9 +14,14 @@ from tinymbn.cli import main
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--examples", type=int, default=25, help="random examples each test tries (default: 25)")
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden, to be reviewed as a diff")
+    parser.addoption("--board", help="-m hardware: the board; it holds the firmware of tinymbn deploy --board B")
+    parser.addoption("--port", help="-m hardware: where it is connected (default: found by its USB ids)")
+    parser.addoption("--emulate", action="store_true", help="-m hardware: run in the board's emulator")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("-m") == "hardware" and config.getoption("--board") is None:
+        raise pytest.UsageError("-m hardware: --board is missing: the board that is connected, see tinymbn boards")
     settings.register_profile(
         "tinymbn",
         max_examples=config.getoption("--examples"),

@@ -32,8 +32,8 @@ def open_line(machine: Machine) -> serial.Serial:
 
 
 def child_pid(machine: Machine) -> int:
-    pid = machine._child.pid  # type: ignore[attr-defined]
-    assert isinstance(pid, int)
+    pid = machine.pid
+    assert pid is not None
     return pid
 
 
@@ -146,7 +146,7 @@ from tinymbn.board import load_board
 from tinymbn.emulators import start
 machine = start(load_board({name!r}), Path({os.fspath(firmware[name])!r}))
 machine.release()
-print(machine._child.pid, flush=True)
+print(machine.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)

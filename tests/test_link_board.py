@@ -61,6 +61,14 @@ def test_constants_have_one_crc_a_layer_and_zero_without_any(session: Session) -
     assert session.constants(LAYERS) == CONSTANTS
 
 
+def test_constants_that_take_seconds_have_the_same_crcs() -> None:
+    with (
+        PtyBoard(board_program(), {"BOARD_LATE": "1"}) as late,
+        open_session(late.port, 115200) as session,
+    ):
+        assert session.constants(LAYERS) == CONSTANTS  # events between two layers leave the first one's
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_traced_run_reports_every_layer_as_computed_here(session: Session, seed: int) -> None:
     data = random_input(seed)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.link_board import WARNINGS, compile_c, lay_out
+from tests.shared import CHECKOUT
 from tinymbn_codegen.link_files import LARGEST_RX_MAX, SMALLEST_RX_MAX, link_files, link_ram_bytes
 
+LINK = CHECKOUT / "firmware_templates" / "link"
 CORES = ("cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 # Functions of the board, and those that every firmware brings along.
 SUPPLIED = re.compile(r"(board_|tinymbn_the_model|__aeabi_|__gnu_thumb1_|(memcpy|memset|memmove|memcmp)$)")
@@ -59,6 +62,19 @@ def test_the_pc_compiles_without_a_warning(compiler: str, tmp_path: Path) -> Non
         pytest.skip(f"no {compiler} here")
     sources = [*lay_out(tmp_path), tmp_path / "main.c", Path(__file__).parent / "fuzz" / "pc_board.c"]
     compile_c(compiler, tmp_path, sources, tmp_path / "board.elf", "-O2")
+
+
+def test_modules_include_those_below_alone_in_the_order_of_the_documentation() -> None:
+    included: dict[str, set[str]] = {}
+    for path in sorted(LINK.glob("*.[ch]")):
+        found = re.findall(r'^#include "(?:link/)?(\w+)\.h"$', path.read_text(), re.MULTILINE)
+        included.setdefault(path.stem, set()).update(set(found) - {path.stem, "link_config"})
+    order = list(TopologicalSorter(included).static_order())  # a circle raises CycleError
+    section = (CHECKOUT / "docs" / "link.md").read_text().partition("## The board's modules")[2].partition("\n## ")[0]
+    rows = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in section.splitlines() if line.startswith("| `")]
+    row = {module: number for number, names in enumerate(reversed(rows)) for module in names}
+    assert sorted(row) == sorted(order)
+    assert [f"{m} includes {n}" for m in included for n in included[m] if row[n] >= row[m]] == []
 
 
 def test_the_files_are_the_same_each_time_and_carry_the_sizes() -> None:

@@ -1,66 +1,70 @@
-"""Inputs to verify with."""
+"""Inputs to verify with: pictures first, then made ones that are the same each time."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.firmwares import PICTURES, model
 from tests.shared import SHARED, needs_shared
 from tinymbn.errors import ImageError
-from tinymbn.graph import Graph
+from tinymbn.image import load_input
+from tinymbn.interpreter import Interpreter
 from tinymbn.load import load_model
-from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 from tinymbn.stimuli import stimuli
 
 
-@pytest.fixture(scope="module")
-def digits() -> Graph:
-    return load_model(SHIPPED_MODEL)
+def test_pictures_come_first_then_extremes_then_noise_and_smooth_fields_in_turn() -> None:
+    names = [stimulus.name for stimulus in stimuli(model(), PICTURES, 6, 0)]
+    assert names == [*map(str, PICTURES), "all-min", "all-max", "noise 1", "smooth 1", "noise 2", "smooth 2"]
 
 
-def test_made_inputs_come_in_a_fixed_order(digits: Graph) -> None:
-    made = list(stimuli(digits, [], 6, 0))
-    assert [one.name for one in made] == ["all-min", "all-max", "noise 1", "smooth 1", "noise 2", "smooth 2"]
-    assert all(one.values.dtype == np.int8 and one.values.shape == (32, 32, 1) for one in made)
-    assert (made[0].values == -128).all()
-    assert (made[1].values == 127).all()
+def test_made_inputs_are_int8_of_the_inputs_shape_and_reach_what_their_names_say() -> None:
+    made = list(stimuli(model(), [], 6, 0))
+    assert all(s.values.dtype == np.int8 and s.values.shape == model().input_tensor.shape for s in made)
+    assert set(made[0].values.ravel()) == {-128}
+    assert set(made[1].values.ravel()) == {127}
+    for smooth in (made[3].values, made[5].values):
+        assert (smooth.min(), smooth.max()) == (-128, 127)
+        steps = np.abs(np.diff(smooth[:, :, 0].astype(int), axis=1))
+        assert steps.mean() < 30  # noise has 85
+    noise = made[2].values
+    assert len(np.unique(noise)) > 200
+    assert np.abs(np.diff(noise[:, :, 0].astype(int), axis=1)).mean() > 60
 
 
-def test_the_same_seed_makes_the_same_fields_and_another_others(digits: Graph) -> None:
-    first, again, other = (list(stimuli(digits, [], 5, seed)) for seed in (0, 0, 1))
-    for a, b in zip(first, again, strict=True):
-        assert np.array_equal(a.values, b.values)
-    assert not np.array_equal(first[2].values, other[2].values)
-    assert not np.array_equal(first[3].values, other[3].values)
+def test_the_same_seed_gives_the_same_and_another_seed_another_field() -> None:
+    first, again, other = ([s.values for s in stimuli(model(), [], 4, seed)] for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert [np.array_equal(a, b) for a, b in zip(first, other, strict=True)] == [True, True, False, False]
 
 
-def test_a_field_does_not_depend_on_how_many_there_are(digits: Graph) -> None:
-    assert np.array_equal(list(stimuli(digits, [], 4, 0))[3].values, list(stimuli(digits, [], 9, 0))[3].values)
+def test_more_inputs_go_on_where_fewer_ended() -> None:
+    few, many = (list(stimuli(model(), [], count, 0)) for count in (3, 6))
+    assert all(np.array_equal(a.values, b.values) for a, b in zip(few, many, strict=False))
 
 
-def test_smooth_fields_are_smooth_and_use_the_whole_range(digits: Graph) -> None:
-    smooth = list(stimuli(digits, [], 4, 0))[3].values.astype(int)
-    assert (smooth.min(), smooth.max()) == (-128, 127)
-    assert np.abs(np.diff(smooth, axis=0)).max() < 128
+def test_a_picture_is_what_run_makes_of_it() -> None:
+    (stimulus,) = stimuli(model(), PICTURES[:1], 0, 0)
+    assert np.array_equal(stimulus.values, load_input(PICTURES[0], model()))
 
 
-def test_pictures_come_first_and_under_their_names(digits: Graph) -> None:
-    path = SAMPLE_PICTURES / "7.png"
-    picture, *made = stimuli(digits, [path], 1, 0)
-    assert picture.name == str(path)
-    assert picture.values.shape == (32, 32, 1)
-    assert [one.name for one in made] == ["all-min"]
-
-
-def test_a_picture_that_cannot_be_read_is_told_before_anything_is_made(digits: Graph) -> None:
-    with pytest.raises(ImageError, match=r"nowhere\.png"):
-        stimuli(digits, [SAMPLE_PICTURES / "nowhere.png"], 3, 0)
+def test_a_picture_that_cannot_be_read_is_an_error_before_anything_else(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        stimuli(model(), [*PICTURES, broken], 3, 0)
 
 
 @needs_shared
-@pytest.mark.parametrize("name", ["mcunet_vww", "mobilenet_v1_0.25_128_quant"])
-def test_what_the_host_does_at_the_edge_is_done(name: str) -> None:
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant", "tf2_mobilenet_v2_1.0_224_ptq"])
+def test_what_is_quantised_at_the_edge_is_quantised_for_the_chip(name: str) -> None:
     graph = load_model(SHARED / "models" / f"{name}.tflite")
-    (picture,) = stimuli(graph, [SHARED / "images" / "cat.bmp"], 0, 0)
+    (picture,) = stimuli(graph, [SHARED / "images" / "person.png"], 0, 0)
     assert picture.values.dtype == np.int8
-    assert picture.values.std() > 10
+    inside = dict(Interpreter(graph).steps(load_input(SHARED / "images" / "person.png", graph)))
+    quantised = [output for layer, output in inside.items() if layer.output == graph.quantized_input.name]
+    expected = quantised[0] if quantised else load_input(SHARED / "images" / "person.png", graph)
+    assert np.array_equal(picture.values, expected)

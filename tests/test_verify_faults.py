@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from tests.command_line import Run
 from tests.firmwares import EMULATED, copy, firmware, make, model, replace, run_verify
@@ -31,8 +32,8 @@ def plan() -> Plan:
     return make_plan(model(), Options(), "")
 
 
-def difference(board: str, folder: Path, **inputs: int) -> Difference:
-    found = run_verify(board, folder, **inputs).first_difference
+def difference(board: str, folder: Path, *, count: int) -> Difference:
+    found = run_verify(board, folder, count=count).first_difference
     assert found is not None
     return found
 
@@ -46,6 +47,7 @@ def places_of(elf: Path, symbols: set[str]) -> dict[str, tuple[int, int]]:
         found = ELFFile(file)
         sections = list(found.iter_sections())
         table = found.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
         places = {}
         for symbol in table.iter_symbols():
             if symbol.name in symbols:
@@ -89,7 +91,7 @@ def test_one_flipped_bit_of_any_constant_is_found_and_its_layer_named(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     examples = int(request.config.getoption("--examples"))
-    for board, symbol, seed in some_flips(max(len(EMULATED), examples * len(EMULATED) // 25)):
+    for board, symbol, seed in some_flips(max(4, examples * len(EMULATED) // 50)):
         folder = copy(firmware(board), tmp_path / str(seed))
         elf = folder / "firmware.elf"
         flip(elf, places_of(elf, {symbol})[symbol], random.Random(seed))
@@ -263,7 +265,11 @@ def failure(board: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("board", ["qemu-m0", "stm32f7", "host"])
-def test_a_layer_that_crashes_is_an_error_that_names_it(board: str, tmp_path: Path) -> None:
+def test_a_layer_that_crashes_is_an_error_that_names_it(
+    board: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if board == "stm32f7" and request.config.getoption("--examples") < 100:
+        pytest.skip("with --examples 100 or more")  # half a minute at the wrong baud rate, until the host gives up
     folder = copy(firmware(board), tmp_path / "firmware")
     spoil_layer(folder, "model_layer_09_block5_depthwise", CRASH)
     text = failure(board, folder)
@@ -279,7 +285,11 @@ def test_a_layer_that_crashes_is_an_error_that_names_it(board: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("board", ["qemu-m3"])
-def test_a_layer_that_never_ends_is_an_error_within_the_time_that_says_what_ran(board: str, tmp_path: Path) -> None:
+def test_a_layer_that_never_ends_is_an_error_within_the_time_that_says_what_ran(
+    board: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if request.config.getoption("--examples") < 100:
+        pytest.skip("with --examples 100 or more")  # most of it is waiting
     folder = copy(firmware(board), tmp_path / "firmware")
     spoil_layer(folder, "model_layer_09_block5_depthwise", HANG)
     text = failure(board, folder)

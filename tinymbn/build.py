@@ -118,7 +118,7 @@ def build(
         _run([*toolchain.archiver, "rcs", plan.target, *names], project.folder, plan.target)
         return BuildResult(project.target, toolchain, optimise, (), None, "".join(said))
     link_flags, libraries = (plan.link, plan.libraries) if is_gcc else (plan.zig_link, ())
-    stack = None if plan.host else _check_stack(project, folder, strict=optimise in BOUNDED_LEVELS)
+    stack = None if plan.host else _check_stack(project, folder, strict=is_gcc and optimise in BOUNDED_LEVELS)
     if stack is not None and stack.reserved != project.stack_bytes:
         link_flags = _with_stack(project, link_flags, stack.reserved)
     link = [*toolchain.compiler, *target_flags, *link_flags, "-o", plan.target, *names, *libraries]
@@ -197,7 +197,7 @@ def _check_stack(project: Project, objects: Path, *, strict: bool) -> StackCheck
     Args:
         project: whose bounds.
         objects: where the compiler left its account.
-        strict: the bounds are meant for this optimisation; otherwise as much is reserved as it takes.
+        strict: the bounds are meant for this compiler and level; otherwise as much is reserved as it takes.
     """
     files = {path: _frames(path) for path in objects.rglob("*.su")}
     if not files:

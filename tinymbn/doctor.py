@@ -131,9 +131,8 @@ def _kernel_cache() -> Check:
     if jit.CACHE_FOLDER is None:
         advice = "set TINYMBN_CACHE to a folder that can be written; without it each run compiles for some seconds"
         return Check(name, "optional", "cannot be written", advice)
-    return Check(
-        name, "ok", f"{jit.CACHE_FOLDER}{'' if jit.is_compiled() else ', empty: the next run compiles for some seconds'}"
-    )
+    empty = "" if jit.is_compiled() else ", empty: the next run compiles for some seconds"
+    return Check(name, "ok", f"{jit.CACHE_FOLDER}{empty}")
 
 
 def _target_compilers() -> tuple[Check, Check, Check]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from tinymbn.errors import ToolError
 
@@ -73,7 +74,7 @@ def function_at(path: Path, address: int) -> str | None:
     """
     with _open(path) as elf:
         table = elf.get_section_by_name(".symtab")
-        for symbol in table.iter_symbols() if table is not None else ():
+        for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
             begin = symbol["st_value"] & ~1  # the lowest bit says Thumb
             if symbol["st_info"]["type"] == "STT_FUNC" and begin <= address < begin + symbol["st_size"]:
                 return str(symbol.name)

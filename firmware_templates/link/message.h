@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "bytes.h"
 
@@ -23,18 +22,8 @@ typedef struct {
     bool full;
 } message_writer;
 
-static inline const uint8_t *message_take(message_reader *reader, uint32_t bytes)
-{
-    static const uint8_t nothing[4] = {0u, 0u, 0u, 0u};
-    if (reader->missing || reader->bytes < bytes) {
-        reader->missing = true;
-        return nothing;
-    }
-    const uint8_t *const field = reader->data;
-    reader->data += bytes;
-    reader->bytes -= bytes;
-    return field;
-}
+/* The next field. */
+const uint8_t *message_take(message_reader *reader, uint32_t bytes);
 
 static inline uint8_t message_take_u8(message_reader *reader)
 {
@@ -57,15 +46,8 @@ static inline bool message_complete(const message_reader *reader)
     return !reader->missing && reader->bytes == 0u;
 }
 
-static inline void message_put(message_writer *writer, const void *data, uint32_t bytes)
-{
-    if (bytes > writer->capacity - writer->bytes) {
-        writer->full = true;
-    } else if (bytes > 0u) {
-        memcpy(writer->data + writer->bytes, data, bytes);
-        writer->bytes += bytes;
-    }
-}
+/* Behind what is written already. */
+void message_put(message_writer *writer, const void *data, uint32_t bytes);
 
 static inline void message_put_u16(message_writer *writer, uint32_t value)
 {

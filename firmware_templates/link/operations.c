@@ -2,23 +2,19 @@
 #include "operations.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "../board/board.h"
+#include "answer.h"
+#include "description.h"
 #include "frame.h"
+#include "input.h"
 #include "protocol.h"
 #include "run.h"
-#include "server.h"
-#include "text.h"
+#include "session.h"
 
 enum {
-    CREDITS = 1, /* WRITEs that may be under way unanswered */
-    DOUBLE_ROUNDING = 1, /* the one arithmetic of tinymbn: TFLite's reference kernels */
-    FEATURE_DSP = 1,
-    FEATURE_MVE = 2,
-    FEATURE_HARD_FLOAT = 4,
-    SHA256_BYTES = 32,
     CRC_STEP_BYTES = 4096, /* between two looks at the clock */
-    PROGRESS_MS = 1000,
 };
 
 typedef struct {
@@ -27,107 +23,13 @@ typedef struct {
     bool writable;
 } region;
 
-/* A text longer than a frame, sent in pieces: what falls outside the piece asked for is counted alone. */
-typedef struct {
-    uint32_t skip;
-    uint32_t total;
-    message_writer *reply;
-} pieces;
-
-static void piece_put(pieces *text, const void *data, uint32_t bytes)
-{
-    const uint8_t *const from = data;
-    for (uint32_t i = 0; i < bytes; i++) {
-        if (text->total >= text->skip) {
-            message_put(text->reply, from + i, 1u);
-        }
-        text->total++;
-    }
-}
-
-static void piece_put_u32(pieces *text, uint32_t value)
-{
-    uint8_t field[4];
-    bytes_put_u32(field, value);
-    piece_put(text, field, sizeof field);
-}
-
-/* A string with its terminating zero. */
-static void piece_put_string(pieces *text, const char *string)
-{
-    for (; *string != '\0'; string++) {
-        piece_put(text, string, 1u);
-    }
-    piece_put(text, string, 1u);
-}
-
-static uint32_t features(void)
-{
-    uint32_t found = 0;
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
-    found |= FEATURE_DSP;
-#endif
-#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE
-    found |= FEATURE_MVE;
-#endif
-#if defined(__ARM_PCS_VFP)
-    found |= FEATURE_HARD_FLOAT;
-#endif
-    return found;
-}
-
-static void describe_firmware(const tinymbn_model *model, pieces *text)
-{
-    static const uint8_t magic[4] = {'t', 'm', 'b', 'n'};
-    const uint8_t small[5] = {FRAME_VERSION, FRAME_VERSION, CREDITS, DOUBLE_ROUNDING, BOARD_COUNTER_BITS};
-    piece_put(text, magic, sizeof magic);
-    piece_put(text, small, sizeof small);
-    piece_put_u32(text, LINK_RX_MAX);
-    piece_put_u32(text, BOARD_CLOCK_HZ);
-    piece_put_u32(text, BOARD_COUNTER_HZ);
-    piece_put_u32(text, board_status());
-    piece_put_u32(text, features());
-    piece_put_string(text, model->version);
-    piece_put_string(text, BOARD_NAME);
-    piece_put_string(text, BOARD_CORE);
-    piece_put_string(text, BOARD_COUNTER_NAME);
-}
-
-static void describe_model(const tinymbn_model *model, pieces *text)
-{
-    piece_put(text, model->sha256, SHA256_BYTES);
-    piece_put_u32(text, model->input_bytes);
-    piece_put_u32(text, model->output_bytes);
-    piece_put_u32(text, model->arena_bytes);
-    piece_put_u32(text, (uint32_t)model->layers);
-    piece_put_string(text, model->name);
-    piece_put_string(text, model->options);
-}
-
-static uint8_t describe(const tinymbn_model *model, uint8_t operation, message_reader *arguments,
-                        message_writer *reply)
-{
-    pieces text = {message_take_u16(arguments), 0u, reply};
-    if (!message_complete(arguments)) {
-        return STATUS_BAD_ARGUMENT;
-    }
-    message_put_u16(reply, 0u);
-    if (operation == OPERATION_HELLO) {
-        describe_firmware(model, &text);
-    } else {
-        describe_model(model, &text);
-    }
-    bytes_put_u16(reply->data, text.total);
-    return STATUS_OK;
-}
-
 static uint8_t sync(message_reader *arguments, message_writer *reply)
 {
     const uint32_t nonce = message_take_u32(arguments);
     if (!message_complete(arguments) || nonce == 0u) {
         return STATUS_BAD_ARGUMENT;
     }
-    server_set_epoch(nonce);
+    session.epoch = nonce;
     message_put_u32(reply, nonce);
     return STATUS_OK;
 }
@@ -146,7 +48,7 @@ static region find_region(const tinymbn_model *model, uint8_t number)
         found = (region){(uint8_t *)model->arena, model->arena_bytes, true};
         break;
     case REGION_OUTPUT:
-        found = (region){(uint8_t *)run_output(), model->output_bytes, false};
+        found = (region){(uint8_t *)run_output, model->output_bytes, false};
         break;
     case REGION_RECORDS:
         found = (region){run_records(), (uint32_t)model->layers * RUN_RECORD_BYTES, false};
@@ -172,7 +74,7 @@ static uint8_t write(const tinymbn_model *model, message_reader *arguments)
     if (arguments->bytes > 0u) {
         memcpy(target.data + offset, arguments->data, arguments->bytes);
     }
-    text_forget_input();
+    input_forget();
     return STATUS_OK;
 }
 
@@ -188,20 +90,15 @@ static uint8_t read(const tinymbn_model *model, message_reader *arguments, messa
     return STATUS_OK;
 }
 
-/* CRC in steps, with an event each second so that the host knows the board works. */
-static uint32_t patient_crc(uint32_t crc, const uint8_t *data, uint32_t bytes, uint32_t *reported_ms)
+/* CRC in steps, so that the host hears in time that the board works. */
+static uint32_t patient_crc(uint32_t crc, const uint8_t *data, uint32_t bytes)
 {
-    static const uint8_t nowhere[2] = {0u, 0u};
     while (bytes > 0u) {
         const uint32_t step = bytes < CRC_STEP_BYTES ? bytes : (uint32_t)CRC_STEP_BYTES;
         crc = frame_crc(crc, data, step);
         data += step;
         bytes -= step;
-        const uint32_t now = board_milliseconds();
-        if (now - *reported_ms >= PROGRESS_MS) {
-            *reported_ms = now;
-            server_event(EVENT_PROGRESS, nowhere, sizeof nowhere, NULL, 0u);
-        }
+        answer_progress(0u);
     }
     return crc;
 }
@@ -214,8 +111,7 @@ static uint8_t region_crc(const tinymbn_model *model, message_reader *arguments,
     if (!message_complete(arguments) || !lies_within(&source, offset, bytes)) {
         return STATUS_BAD_ARGUMENT;
     }
-    uint32_t reported_ms = board_milliseconds();
-    const uint32_t crc = bytes == 0u ? 0u : patient_crc(0u, source.data + offset, bytes, &reported_ms);
+    const uint32_t crc = bytes == 0u ? 0u : patient_crc(0u, source.data + offset, bytes);
     message_put_u32(reply, crc);
     return STATUS_OK;
 }
@@ -229,11 +125,10 @@ static uint8_t constants(const tinymbn_model *model, message_reader *arguments, 
         count > reply->capacity / 4u) {
         return STATUS_BAD_ARGUMENT;
     }
-    uint32_t reported_ms = board_milliseconds();
     for (uint32_t layer = first; layer < first + count; layer++) {
         uint32_t crc = 0;
         for (uint32_t i = model->first_constant[layer]; i < model->first_constant[layer + 1u]; i++) {
-            crc = patient_crc(crc, model->constants[i].data, model->constants[i].bytes, &reported_ms);
+            crc = patient_crc(crc, model->constants[i].data, model->constants[i].bytes);
         }
         message_put_u32(reply, crc);
     }
@@ -281,7 +176,7 @@ static uint8_t baud(message_reader *arguments)
     if (!message_complete(arguments) || wanted == 0u) {
         return STATUS_BAD_ARGUMENT;
     }
-    return server_change_baud(wanted) ? STATUS_OK : STATUS_BAUD_IMPOSSIBLE;
+    return session_change_baud(wanted) ? STATUS_OK : STATUS_BAUD_IMPOSSIBLE;
 }
 
 static uint8_t reset(message_reader *arguments)
@@ -289,7 +184,7 @@ static uint8_t reset(message_reader *arguments)
     if (!message_complete(arguments)) {
         return STATUS_BAD_ARGUMENT;
     }
-    server_reset_later();
+    session.reset = true;
     return STATUS_OK;
 }
 
@@ -305,7 +200,7 @@ static uint8_t counters(message_reader *arguments, message_writer *reply)
         return STATUS_BAD_ARGUMENT;
     }
     message_put_u32(reply, board_overruns());
-    message_put_u32(reply, server_bad_frames());
+    message_put_u32(reply, session.bad_frames);
     message_put_u32(reply, board_cycles());
     message_put_u32(reply, board_milliseconds());
     return STATUS_OK;
@@ -318,18 +213,18 @@ uint8_t operations_execute(const tinymbn_model *model, uint8_t operation, messag
     case OPERATION_SYNC:
         return sync(arguments, reply);
     case OPERATION_HELLO:
-        return describe(model, operation, arguments, reply);
+        return description_piece(model, DESCRIPTION_OF_FIRMWARE, arguments, reply);
     case OPERATION_RESET:
         return reset(arguments);
     default:
         break;
     }
-    if (server_epoch() == 0u) {
+    if (session.epoch == 0u) {
         return STATUS_NOT_SYNCED; /* what the host believes of this board's state was true before a reset */
     }
     switch (operation) {
     case OPERATION_MODEL:
-        return describe(model, operation, arguments, reply);
+        return description_piece(model, DESCRIPTION_OF_MODEL, arguments, reply);
     case OPERATION_CONSTANTS:
         return constants(model, arguments, reply);
     case OPERATION_WRITE:

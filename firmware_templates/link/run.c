@@ -1,19 +1,14 @@
 /* Runs of the network: see run.h. */
 #include "run.h"
 
-#include <stddef.h>
+#include <string.h>
 
 #include "../board/board.h"
+#include "answer.h"
 #include "frame.h"
+#include "input.h"
+#include "link_config.h"
 #include "protocol.h"
-#include "server.h"
-#include "text.h"
-
-enum {
-    PROGRESS_MS = 1000,
-    DATA_HEAD_BYTES = 4, /* an event of DUMP says where its data lie in the layer's output */
-    LARGEST_PIECE_BYTES = SERVER_ANSWER_BYTES - 1 - DATA_HEAD_BYTES,
-};
 
 /* The counter may have fewer than 32 bits; differences are right as long as it wraps once at most. */
 static const uint32_t counter_mask = 0xFFFFFFFFu >> (32 - BOARD_COUNTER_BITS);
@@ -26,7 +21,7 @@ typedef struct {
 
 _Static_assert(sizeof(layer_record) == RUN_RECORD_BYTES, "records are sent as they lie in memory");
 
-static int8_t output[LINK_OUTPUT_BYTES];
+int8_t run_output[LINK_OUTPUT_BYTES];
 
 /* Whoever traces does not measure by text commands in between. */
 static union {
@@ -36,7 +31,6 @@ static union {
 
 static struct {
     uint32_t computing_since; /* ticks */
-    uint32_t reported_ms;
     bool dumps;
     uint32_t layer; /* the rest: what DUMP asked for */
     uint32_t from;
@@ -45,35 +39,9 @@ static struct {
     uint32_t passed; /* bytes of that layer reported so far */
 } trace;
 
-int8_t *run_output(void)
-{
-    return output;
-}
-
 uint8_t *run_records(void)
 {
     return (uint8_t *)records.of_layer;
-}
-
-int8_t *run_spare_output(void)
-{
-    return records.spare_output;
-}
-
-bool run_fits(const tinymbn_model *model)
-{
-    return model->layers > 0 && model->layers <= LINK_LAYERS && model->output_bytes <= LINK_OUTPUT_BYTES;
-}
-
-static void report_progress(uint32_t layer)
-{
-    const uint32_t now = board_milliseconds();
-    if (now - trace.reported_ms >= PROGRESS_MS) {
-        uint8_t head[2];
-        bytes_put_u16(head, layer);
-        trace.reported_ms = now;
-        server_event(EVENT_PROGRESS, head, sizeof head, NULL, 0u);
-    }
 }
 
 /* Sends what was asked for of `bytes` that follow those that have passed. */
@@ -86,9 +54,7 @@ static void send_rows(const uint8_t *data, uint32_t bytes)
     trace.passed = end;
     while (at < stop) {
         const uint32_t piece = stop - at < trace.piece ? stop - at : trace.piece;
-        uint8_t head[DATA_HEAD_BYTES];
-        bytes_put_u32(head, at);
-        server_event(EVENT_DATA, head, sizeof head, data + (at - begin), piece);
+        answer_data(at, data + (at - begin), piece);
         at += piece;
     }
 }
@@ -109,14 +75,19 @@ static void on_rows(int32_t layer, int32_t row, int32_t rows, const int8_t *data
     } else if ((uint32_t)layer == trace.layer) {
         send_rows((const uint8_t *)data, bytes);
     }
-    report_progress((uint32_t)layer);
+    answer_progress((uint32_t)layer);
     trace.computing_since = board_cycles(); /* what this function did is no part of the next layer's time */
+}
+
+void run_once(const tinymbn_model *model)
+{
+    model->run(model->input(), input_use_up() ? run_output : records.spare_output);
 }
 
 static void run_plain(const tinymbn_model *model)
 {
     const uint32_t begin = board_cycles();
-    model->run(model->input(), output);
+    model->run(model->input(), run_output);
     trace.computing_since = (board_cycles() - begin) & counter_mask;
 }
 
@@ -124,7 +95,7 @@ static void run_traced(const tinymbn_model *model, uint32_t first, uint32_t last
 {
     trace.computing_since = board_cycles();
     if (!alone) {
-        model->run_traced(model->input(), output, on_rows);
+        model->run_traced(model->input(), run_output, on_rows);
         return;
     }
     for (uint32_t layer = first; layer <= last; layer++) {
@@ -164,9 +135,8 @@ static uint8_t permission(const tinymbn_model *model, uint32_t first, uint32_t l
 
 static void begin(void)
 {
-    text_forget_input();
-    trace.reported_ms = board_milliseconds();
-    server_event(EVENT_ACCEPTED, NULL, 0u, NULL, 0u);
+    input_forget();
+    answer_accepted();
 }
 
 uint8_t run_execute(const tinymbn_model *model, message_reader *arguments, message_writer *reply)
@@ -184,7 +154,7 @@ uint8_t run_execute(const tinymbn_model *model, message_reader *arguments, messa
     }
     trace.dumps = false;
     memset(&records, 0, sizeof records);
-    memset(output, 0, sizeof output); /* yesterday's output is never today's */
+    memset(run_output, 0, sizeof run_output); /* yesterday's output is never today's */
     begin();
     uint32_t ticks;
     if ((flags & RUN_TRACED) != 0u) {
@@ -195,7 +165,7 @@ uint8_t run_execute(const tinymbn_model *model, message_reader *arguments, messa
         ticks = trace.computing_since;
     }
     message_put_u32(reply, ticks);
-    message_put_u32(reply, frame_crc(0u, (const uint8_t *)output, model->output_bytes));
+    message_put_u32(reply, frame_crc(0u, (const uint8_t *)run_output, model->output_bytes));
     return STATUS_OK;
 }
 
@@ -222,7 +192,7 @@ uint8_t run_dump(const tinymbn_model *model, message_reader *arguments, message_
     trace.layer = layer;
     trace.from = offset;
     trace.to = offset + length;
-    trace.piece = piece < LARGEST_PIECE_BYTES ? piece : (uint32_t)LARGEST_PIECE_BYTES;
+    trace.piece = piece < ANSWER_DATA_BYTES ? piece : (uint32_t)ANSWER_DATA_BYTES;
     trace.passed = 0;
     begin();
     run_traced(model, first, last, alone);

@@ -2,6 +2,7 @@
 #ifndef LINK_RUN_H
 #define LINK_RUN_H
 
+#include "link_config.h"
 #include "message.h"
 #include "tinymbn_model.h"
 
@@ -9,20 +10,24 @@ enum {
     RUN_RECORD_BYTES = 12, /* u32 each: bytes reported, ticks, crc32 */
 };
 
-/* Where the output of the last run of the whole network lies. */
-int8_t *run_output(void);
-
-/* Room for an output that nobody wants; the records lie there too. */
-int8_t *run_spare_output(void);
+/* The output of the last run of the whole network. */
+extern int8_t run_output[LINK_OUTPUT_BYTES];
 
 /* The records of the last traced run, (layers, 3) u32 little-endian. */
 uint8_t *run_records(void);
+
+/* Runs once, for a text command. A run destroys its input, so only the first one after a load has a result: that
+   one is kept. The others take the same time and put theirs where it does no harm. */
+void run_once(const tinymbn_model *model);
 
 /* The operations RUN and DUMP. */
 uint8_t run_execute(const tinymbn_model *model, message_reader *arguments, message_writer *reply);
 uint8_t run_dump(const tinymbn_model *model, message_reader *arguments, message_writer *reply);
 
 /* Link and model were generated together. */
-bool run_fits(const tinymbn_model *model);
+static inline bool run_fits(const tinymbn_model *model)
+{
+    return model->layers > 0 && model->layers <= LINK_LAYERS && model->output_bytes <= LINK_OUTPUT_BYTES;
+}
 
 #endif

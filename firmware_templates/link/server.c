@@ -1,24 +1,26 @@
 /* The board's end of the link: see server.h and docs/link.md. */
 #include "server.h"
 
-#include <stddef.h>
+#include <string.h>
 
 #include "../board/board.h"
+#include "answer.h"
+#include "frame.h"
+#include "link_config.h"
 #include "message.h"
 #include "operations.h"
 #include "protocol.h"
+#include "session.h"
+#include "stopwatch.h"
 #include "text.h"
 
 enum {
     SILENCE_MS = 50, /* drops a half frame */
-    BAUD_TRIAL_MS = 2000, /* a new baud rate is kept if a good frame comes within */
     KEPT_ANSWER_BYTES = 16, /* longer answers are those of requests that may be executed again */
 };
 
 static struct {
     const tinymbn_model *model;
-    uint32_t epoch;
-    uint32_t bad_frames;
 
     uint8_t received[LINK_RX_MAX]; /* of a frame, stuffed; or of a text command */
     uint32_t received_bytes;
@@ -26,7 +28,6 @@ static struct {
     bool in_frame;
     bool too_long;
 
-    uint8_t sent[SERVER_PLAIN_BYTES]; /* header | name of the request | answer | CRC */
     frame request;
 
     bool kept; /* the answer to the last request, should it be repeated */
@@ -35,37 +36,7 @@ static struct {
     uint8_t kept_status;
     uint8_t kept_bytes;
     uint8_t kept_answer[KEPT_ANSWER_BYTES];
-
-    uint32_t baud;
-    uint32_t next_baud; /* 0: no change is asked for */
-    uint32_t last_baud; /* 0: the present one is not on trial */
-    uint32_t trial_ms;
-    bool reset;
 } server;
-
-static uint8_t *answer(void)
-{
-    return server.sent + FRAME_HEADER_BYTES + SERVER_NAME_BYTES;
-}
-
-/* Sends what lies in answer(), `bytes` long. */
-static void send(uint8_t type, uint8_t status, uint32_t bytes)
-{
-    const uint32_t payload_bytes = SERVER_NAME_BYTES + bytes;
-    frame_write_header(server.sent, type, server.request.sequence, server.request.operation, status,
-                       payload_bytes);
-    bytes_put_u32(server.sent + FRAME_HEADER_BYTES, server.request.crc);
-    frame_send(server.sent, FRAME_HEADER_BYTES + payload_bytes, board_write);
-}
-
-void server_event(uint8_t kind, const uint8_t *head, uint32_t head_bytes, const uint8_t *data, uint32_t bytes)
-{
-    message_writer event = {answer(), SERVER_ANSWER_BYTES, 0u, false};
-    message_put(&event, &kind, 1u);
-    message_put(&event, head, head_bytes);
-    message_put(&event, data, bytes);
-    send(FRAME_EVENT, STATUS_OK, event.bytes);
-}
 
 /* Tells the host at once, where it need not wait for its time-out, that a request of it came damaged. */
 static void refuse_damaged(void)
@@ -73,28 +44,13 @@ static void refuse_damaged(void)
     server.request.sequence = 0u;
     server.request.operation = OPERATION_NONE;
     server.request.crc = 0u;
-    send(FRAME_EVENT, STATUS_BAD_FRAME, 0u);
-}
-
-static void after_reply(void)
-{
-    if (server.reset) {
-        board_flush();
-        board_reset();
-    }
-    if (server.next_baud != 0u) {
-        board_flush();
-        if (board_set_baud(server.next_baud)) {
-            server.last_baud = server.baud;
-            server.baud = server.next_baud;
-            server.trial_ms = board_milliseconds();
-        }
-        server.next_baud = 0u;
-    }
+    answer_begin(&server.request);
+    answer_send(FRAME_EVENT, STATUS_BAD_FRAME, 0u);
 }
 
 static void execute(void)
 {
+    answer_begin(&server.request);
     uint8_t status = STATUS_OK;
     uint32_t bytes = 0;
     if (server.request.version != FRAME_VERSION) {
@@ -103,10 +59,10 @@ static void execute(void)
                server.kept_sequence == server.request.sequence) {
         status = server.kept_status; /* nothing runs twice */
         bytes = server.kept_bytes;
-        memcpy(answer(), server.kept_answer, bytes);
+        memcpy(answer_body(), server.kept_answer, bytes);
     } else {
         message_reader arguments = {server.request.payload, server.request.payload_bytes, false};
-        message_writer reply = {answer(), SERVER_ANSWER_BYTES, 0u, false};
+        message_writer reply = {answer_body(), ANSWER_BODY_BYTES, 0u, false};
         status = operations_execute(server.model, server.request.operation, &arguments, &reply);
         bytes = status == STATUS_OK ? reply.bytes : 0u;
         server.kept = bytes <= KEPT_ANSWER_BYTES;
@@ -115,11 +71,11 @@ static void execute(void)
             server.kept_sequence = server.request.sequence;
             server.kept_status = status;
             server.kept_bytes = (uint8_t)bytes;
-            memcpy(server.kept_answer, answer(), bytes);
+            memcpy(server.kept_answer, answer_body(), bytes);
         }
     }
-    send(FRAME_REPLY, status, bytes);
-    after_reply();
+    answer_send(FRAME_REPLY, status, bytes);
+    session_after_reply();
 }
 
 /* A delimiter came: executes what lies between it and the last one. False where that is no request. */
@@ -130,8 +86,8 @@ static bool close_frame(void)
                       server.received[1] == (uint8_t)((FRAME_VERSION << 4) | FRAME_REQUEST);
     const uint32_t plain = server.too_long ? 0u : frame_unstuff(server.received, server.received_bytes);
     if (!frame_read(server.received, plain, &server.request)) {
-        server.bad_frames++;
-        if (ours && server.epoch != 0u) {
+        session.bad_frames++;
+        if (ours && session.epoch != 0u) {
             refuse_damaged();
         }
         return false;
@@ -139,7 +95,7 @@ static bool close_frame(void)
     if (server.request.type != FRAME_REQUEST) {
         return false; /* an echo of our own words */
     }
-    server.last_baud = 0u; /* the host hears and speaks at this baud rate */
+    session.last_baud = 0u; /* the host hears and speaks at this baud rate */
     execute();
     return true;
 }
@@ -186,7 +142,7 @@ void server_start(const tinymbn_model *model)
 {
     memset(&server, 0, sizeof server);
     server.model = model;
-    server.baud = BOARD_BAUD;
+    session = (session_state){.baud = BOARD_BAUD};
     text_start();
 }
 
@@ -212,45 +168,6 @@ void server_receive(uint8_t byte)
 
 void server_poll(void)
 {
-    text_poll();
-    if (server.last_baud != 0u && board_milliseconds() - server.trial_ms > BAUD_TRIAL_MS) {
-        if (board_set_baud(server.last_baud)) {
-            server.baud = server.last_baud;
-        }
-        server.last_baud = 0u;
-    }
-}
-
-uint32_t server_epoch(void)
-{
-    return server.epoch;
-}
-
-void server_set_epoch(uint32_t nonce)
-{
-    server.epoch = nonce;
-    server.kept = false;
-}
-
-uint32_t server_bad_frames(void)
-{
-    return server.bad_frames;
-}
-
-bool server_change_baud(uint32_t baud)
-{
-    /* Whether it can be made is known by making it; nothing moves on the line in between. */
-    if (!board_set_baud(baud)) {
-        return false;
-    }
-    if (!board_set_baud(server.baud)) {
-        return false;
-    }
-    server.next_baud = baud;
-    return true;
-}
-
-void server_reset_later(void)
-{
-    server.reset = true;
+    stopwatch_poll();
+    session_poll();
 }

@@ -15,13 +15,7 @@ enum {
 /* Says the lines of a fresh boot. */
 void text_start(void);
 
-/* Keeps the clock behind m-lap-us: call it more often than the counter wraps. */
-void text_poll(void);
-
 /* Executes one command, without its '%', and answers; `too_long` where bytes of it had to be dropped. */
 void text_execute(const tinymbn_model *model, const uint8_t *command, uint32_t bytes, bool too_long);
-
-/* The input that `db` loaded was overwritten or run. */
-void text_forget_input(void);
 
 #endif

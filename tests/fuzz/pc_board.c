@@ -12,6 +12,8 @@ static uint8_t buffer[4096];
 static size_t buffer_used;
 static size_t buffer_bytes;
 static const uint32_t slowest_baud = 1200u;
+static uint32_t looks; /* at the clock, since the last byte */
+static uint32_t late_ms;
 
 static uint64_t nanoseconds(void)
 {
@@ -52,6 +54,7 @@ int board_read(void)
         buffer_used = 0;
         buffer_bytes = (size_t)got;
     }
+    looks = 0;
     return buffer[buffer_used++];
 }
 
@@ -92,9 +95,13 @@ uint32_t board_cycles(void)
     return (uint32_t)nanoseconds();
 }
 
+/* The first look after a byte is that at the silence before it; behind it, work may take a second a look. */
 uint32_t board_milliseconds(void)
 {
-    return (uint32_t)(nanoseconds() / 1000000u);
+    if (getenv("BOARD_LATE") != NULL && ++looks > 1u) {
+        late_ms += 1000u;
+    }
+    return (uint32_t)(nanoseconds() / 1000000u) + late_ms;
 }
 
 uint32_t board_overruns(void)

@@ -43,6 +43,11 @@ class HostMachine(Machine):
         tty.setraw(self._host_end)  # neither echo nor line editing, also before either side sets its own
         self.port = os.ttyname(self._host_end)
 
+    @property
+    def pid(self) -> int | None:  # noqa: D102
+        child = self._child
+        return child.pid if child is not None else None
+
     def release(self) -> None:  # noqa: D102
         with self._resetting:
             self._run()

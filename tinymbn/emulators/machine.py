@@ -24,6 +24,11 @@ class Machine(ABC):
     port: str
     counts_instructions: bool
 
+    @property
+    @abstractmethod
+    def pid(self) -> int | None:
+        """The emulator's process id, also after it has ended; None where it is not started yet."""
+
     @abstractmethod
     def release(self) -> None:
         """Let the firmware run; call it once, after the port was opened.

@@ -80,6 +80,10 @@ class QemuMachine(Machine):
         lines = [line for line in self._child.words().splitlines() if "warning:" not in line]
         return " / ".join(lines[-3:]).removeprefix(f"{PROGRAM}: ") or self._child.end_reason() or str(cause)
 
+    @property
+    def pid(self) -> int:  # noqa: D102
+        return self._child.pid
+
     def release(self) -> None:  # noqa: D102
         self._ask("cont")
 

@@ -105,6 +105,10 @@ class VirtualMachine(Machine):
             self._child.wait(1.0)
             raise ToolError(f'{self._name}: cannot be told to "{command}": {self.exit_reason() or cause}') from cause
 
+    @property
+    def pid(self) -> int:  # noqa: D102
+        return self._child.pid
+
     def release(self) -> None:  # noqa: D102
         self._send("release")
 

@@ -1,4 +1,4 @@
-"""The registers of the Cortex-M7 itself: system control, interrupts, SysTick, MPU, caches, cycle counter.
+"""The system control space of the Cortex-M7: interrupts, SysTick, MPU, caches.
 
 Interrupts are never taken here, only pending: what polls with PRIMASK set and sleeps with WFI needs no more.
 Source: ARMv7-M Architecture Reference Manual (DDI 0403E), B3; Cortex-M7 TRM (DDI 0489), 3.2 and 3.3.
@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tinymbn.emulators.virtual_mcu.findings import Findings
-from tinymbn.emulators.virtual_mcu.registers import WORD, Peripheral, Register, bits
+from tinymbn.emulators.virtual_mcu.registers import Peripheral, Register, bits
 from tinymbn.emulators.virtual_mcu.virtual_time import VirtualTime
 
 SYSTICK_PENDING = -1  # the exception's number relative to the first interrupt's
 
 _VECTKEY = 0x05FA
 _D_CACHE_SETS, _D_CACHE_WAYS = 32, 4  # 4 KiB in lines of 32 bytes
-_DWT_UNLOCK = 0xC5ACCE55
 _SYSTICK_MASK = 0xFFFFFF
 _INTERRUPT_SETS = range(0x100, 0x400)  # NVIC registers with a bit an interrupt: enabled, pending, active
 
@@ -308,50 +307,3 @@ def register_mask(name: str) -> int:
 
 def _word(lines: set[int], word: int) -> int:
     return sum(1 << (line - 32 * word) for line in lines if 32 * word <= line < 32 * word + 32)
-
-
-class TraceUnit(Peripheral):
-    """The data watchpoint and trace unit at 0xE0001000, of which firmware uses the cycle counter.
-
-    It counts executed instructions, and the cycles of polled waits; like the chip's it stands still in WFI.
-    Source: ARMv7-M manual, C1.8; the lock is CoreSight's (Cortex-M7 TRM, DWT programmers model).
-    """
-
-    def __init__(self, system: SystemControl, time: VirtualTime, findings: Findings) -> None:
-        self._system, self._time = system, time
-        registers = [
-            Register("CTRL", 0x00, 0x40000000, writable=bits((22, 16), (12, 0)), read_only=bits((31, 24))),
-            Register("CYCCNT", 0x04),
-            Register("LAR", 0xFB0, write_only=True),
-            Register("LSR", 0xFB4, 0x3, writable=0),
-        ]
-        super().__init__("DWT", 0xE0001000, 0x1000, registers, findings)
-
-    def reset(self) -> None:  # noqa: D102
-        super().reset()
-        self._start: int | None = None  # cycles at which it would have read 0
-
-    def accessible(self) -> bool:  # noqa: D102
-        if not self._system.trace_enabled:
-            self.findings.add("DWT: used before DEMCR.TRCENA was set")
-            return False
-        return True
-
-    def on_read(self, register: Register) -> int:  # noqa: D102
-        if register.name == "CYCCNT" and self._start is not None:
-            return (self._time.cycles_awake - self._start) & WORD
-        return super().on_read(register)
-
-    def on_write(self, register: Register, value: int) -> None:  # noqa: D102
-        if register.name == "LAR":
-            self["LSR"] = 0x1 if value == _DWT_UNLOCK else 0x3
-            return
-        if self["LSR"] & 2:
-            self.report(register.name, "written while locked; write 0xC5ACCE55 to DWT_LAR first", value)
-            return
-        count = self.on_read(self.registers[0x04])
-        self[register.name] = value
-        if register.name == "CYCCNT":
-            count = value
-        self["CYCCNT"] = count
-        self._start = self._time.cycles_awake - count if self["CTRL"] & 1 else None

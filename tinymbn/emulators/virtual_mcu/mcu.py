@@ -37,9 +37,10 @@ from unicorn.unicorn_const import (
 from unicorn.unicorn_py3.unicorn import Uc, UcError
 
 from tinymbn.emulators.virtual_mcu.block_counter import BlockCounter, Memory
-from tinymbn.emulators.virtual_mcu.cortex_m7 import SystemControl, TraceUnit
+from tinymbn.emulators.virtual_mcu.cortex_m7 import SystemControl
 from tinymbn.emulators.virtual_mcu.findings import Findings
 from tinymbn.emulators.virtual_mcu.registers import Peripheral, Register, bits
+from tinymbn.emulators.virtual_mcu.trace_unit import TraceUnit
 from tinymbn.emulators.virtual_mcu.virtual_time import VirtualTime
 from tinymbn.errors import ToolError
 

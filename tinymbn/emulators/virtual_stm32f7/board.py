@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from tinymbn.emulators.virtual_mcu.block_counter import Memory
 from tinymbn.emulators.virtual_mcu.mcu import VirtualMcu
 from tinymbn.emulators.virtual_mcu.serial_line import SerialLine
-from tinymbn.emulators.virtual_stm32f7.clock_tree import HSI_HZ, ClockTree
+from tinymbn.emulators.virtual_stm32f7.clock_tree import ClockTree
 from tinymbn.emulators.virtual_stm32f7.gpio import Gpio, Pin
+from tinymbn.emulators.virtual_stm32f7.reset_and_clock import HSI_HZ
 from tinymbn.emulators.virtual_stm32f7.usart import Usart
 from tinymbn.errors import ToolError
 

@@ -1,286 +1,26 @@
-"""The STM32F7's oscillators, PLL, buses, voltage and flash timing, and their rules.
+"""What the STM32F7's clocks, voltage and flash timing must be to each other.
 
-Sources: RM0385, 3.3.2 (flash wait states), 4.1.4 (voltage scales and over-drive), 5.2 and 5.3 (RCC), DS10916, table 17.
+Sources: RM0385, 3.3.2 (flash wait states) and 4.1.4 (voltage scales and over-drive), DS10916, table 17.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from tinymbn.emulators.virtual_mcu.mcu import VirtualMcu
-from tinymbn.emulators.virtual_mcu.registers import Peripheral, Register, bits
-
-HSI_HZ = 16_000_000
-_LSE_HZ = 32_768
-
-_HSE_START_S = 2e-3
-_PLL_LOCK_S = 200e-6
-_REGULATOR_S = 50e-6  # over-drive and voltage scale
+from tinymbn.emulators.virtual_stm32f7.flash import Flash
+from tinymbn.emulators.virtual_stm32f7.power import Power
+from tinymbn.emulators.virtual_stm32f7.reset_and_clock import ResetAndClock, megahertz
 
 _MHZ = 1_000_000
-_VCO_INPUT_HZ = (1 * _MHZ, 2 * _MHZ)
-_VCO_HZ = (100 * _MHZ, 432 * _MHZ)
-_PLL_N = (50, 432)
 _APB1_MOST_HZ, _APB2_MOST_HZ = 54 * _MHZ, 108 * _MHZ
 _HZ_A_WAIT_STATE = 30 * _MHZ  # at 2.7 to 3.6 V
 # Voltage scale in PWR_CR1.VOS: most of HCLK without and with over-drive.
 _HCLK_MOST_HZ = {1: (144 * _MHZ, 144 * _MHZ), 2: (168 * _MHZ, 180 * _MHZ), 3: (180 * _MHZ, 216 * _MHZ)}
-_SOURCES = ("HSI", "HSE", "PLL")
-
-_HSION, _HSIRDY, _HSEON, _HSERDY, _PLLON, _PLLRDY = 1 << 0, 1 << 1, 1 << 16, 1 << 17, 1 << 24, 1 << 25
-_ODEN, _ODSWEN = 1 << 16, 1 << 17  # of PWR_CR1; their ready flags are the same bits of PWR_CSR1
-_VOSRDY = 1 << 14
-
-_ENABLES = {
-    "AHB1": bits((10, 0), 12, 18, (22, 20), 23, (30, 25)),
-    "AHB2": bits(0, (7, 4)),
-    "AHB3": bits((1, 0)),
-    "APB1": bits((9, 0), 11, (31, 14)),
-    "APB2": bits((1, 0), (5, 4), (14, 8), (18, 16), (23, 20), 26),
-}
-
-
-def _rcc_registers() -> list[Register]:
-    registers = [
-        Register(
-            "CR",
-            0x00,
-            0x00000083,
-            writable=bits(0, (7, 3), 16, 18, 19, 24, 26, 28),
-            read_only=bits(1, (15, 8), 17, 25, 27, 29),
-        ),
-        # Bits 30:28 are PLLR of the STM32F76x: reserved here, with reset value 2.
-        Register("PLLCFGR", 0x04, 0x24003010, writable=bits((5, 0), (14, 6), (17, 16), 22, (27, 24))),
-        Register("CFGR", 0x08, writable=bits((1, 0), (7, 4), (31, 10)), read_only=bits((3, 2))),
-        Register("CIR", 0x0C, writable=bits((14, 8), (23, 16)), read_only=bits((7, 0))),
-        Register("BDCR", 0x70, writable=bits(0, (4, 2), (9, 8), 15, 16), read_only=bits(1)),
-        Register("CSR", 0x74, 0x0E000000, writable=bits(0, 24), read_only=bits(1, (31, 25))),
-        Register("SSCGR", 0x80, writable=bits((27, 0), 30, 31)),
-        Register("PLLI2SCFGR", 0x84, 0x24003000, writable=bits((14, 6), (17, 16), (27, 24), (30, 28))),
-        Register("PLLSAICFGR", 0x88, 0x24003000, writable=bits((14, 6), (17, 16), (27, 24), (30, 28))),
-        Register("DCKCFGR1", 0x8C, writable=bits((4, 0), (12, 8), (17, 16), (23, 20), 24)),
-        Register("DCKCFGR2", 0x90, writable=bits((15, 0), (25, 16), (29, 26))),
-    ]
-    sleeping = {"AHB1": 0x7EF7B7FF, "AHB2": 0x000000F1, "AHB3": 0x00000003, "APB1": 0xFFFFCBFF, "APB2": 0x04F77F33}
-    for index, (bus, mask) in enumerate(_ENABLES.items()):
-        place = 4 * index if index < 3 else 4 * index + 4  # there is a gap between AHB3 and APB1
-        registers.append(Register(f"{bus}RSTR", 0x10 + place, writable=mask))
-        registers.append(Register(f"{bus}ENR", 0x30 + place, 0x00100000 if bus == "AHB1" else 0, writable=mask))
-        registers.append(Register(f"{bus}LPENR", 0x50 + place, sleeping[bus], writable=sleeping[bus]))
-    return registers
-
-
-class ResetAndClock(Peripheral):
-    """RCC: what it says changes the chip's clocks, which the tree then checks."""
-
-    def __init__(self, tree: ClockTree, mcu: VirtualMcu) -> None:
-        self._tree, self._mcu = tree, mcu
-        self._ready_s: dict[int, float] = {}  # ready flag: when it is set
-        self.enabled_at: dict[tuple[str, int], int] = {}  # (register, bit): number of the access that set it
-        super().__init__("RCC", 0x40023800, 0x400, _rcc_registers(), mcu.findings)
-
-    def reset(self) -> None:  # noqa: D102
-        super().reset()
-        self._ready_s.clear()
-        self.enabled_at.clear()
-
-    def ready(self, flag: int) -> bool:
-        """Whether an oscillator or PLL runs, by its flag in CR."""
-        return bool(self.on_read(self.registers[0]) & flag)
-
-    def on_read(self, register: Register) -> int:  # noqa: D102
-        if register.name == "CR":
-            for flag, when_s in list(self._ready_s.items()):
-                if self._mcu.time.seconds >= when_s:
-                    self["CR"] |= flag
-                    del self._ready_s[flag]
-        return super().on_read(register)
-
-    def on_write(self, register: Register, value: int) -> None:  # noqa: D102
-        name, old = register.name, self[register.name]
-        if name == "CR":
-            self._write_control(old, value)
-        elif name == "CFGR":
-            self._write_configuration(value)
-        elif name == "PLLCFGR":
-            if self["CR"] & _PLLON:
-                self.report(name, "written while the PLL is on", value)
-            self["PLLCFGR"] = value
-            self._tree.check_pll(value)
-        else:
-            self[name] = value
-            if name.endswith("ENR") and not name.endswith("LPENR"):
-                for bit in range(32):
-                    if (value & ~old) >> bit & 1:
-                        self.enabled_at[name, bit] = self._mcu.accesses
-        self._tree.update()
-
-    def _write_control(self, old: int, value: int) -> None:
-        time_s = self._mcu.time.seconds
-        source = _SOURCES[self.field("CFGR", 3, 2)]
-        for on, flag, name, start_s in (
-            (_HSION, _HSIRDY, "HSI", 0.0),
-            (_HSEON, _HSERDY, "HSE", _HSE_START_S),
-            (_PLLON, _PLLRDY, "PLL", _PLL_LOCK_S),
-        ):
-            if value & on and not old & on:
-                self._ready_s[flag] = time_s + start_s
-                if name == "PLL":
-                    self._tree.check_pll_source()
-            elif old & on and not value & on:
-                if name == source:
-                    self.report("CR", f"{name} switched off while the system clock comes from it", value)
-                    value |= on
-                else:
-                    value &= ~flag
-                    self._ready_s.pop(flag, None)
-        self["CR"] = value
-
-    def _write_configuration(self, value: int) -> None:
-        wanted, now = value & 3, self.field("CFGR", 3, 2)
-        if wanted == 3:
-            self.report("CFGR", "SW 3 is not allowed", value)
-            wanted = now
-        if wanted != now and not self.ready((_HSIRDY, _HSERDY, _PLLRDY)[wanted]):
-            self.report("CFGR", f"system clock switched to {_SOURCES[wanted]}, which is not ready", value)
-            wanted = now
-        self["CFGR"] = value & ~bits((3, 2)) | wanted << 2
-
-
-class ClockedPeripheral(Peripheral):
-    """A peripheral that does nothing until its bit in an RCC enable register is set."""
-
-    def __init__(
-        self,
-        name: str,
-        base: int,
-        registers: Iterable[Register],
-        rcc: ResetAndClock,
-        enable_register: str,
-        enable_bit: int,
-        mcu: VirtualMcu,
-    ) -> None:
-        self._rcc, self._mcu = rcc, mcu
-        self._enable = enable_register, enable_bit
-        super().__init__(name, base, 0x400, registers, mcu.findings)
-
-    def has_clock(self) -> bool:
-        """Whether the enable bit is set."""
-        register, bit = self._enable
-        return bool(self._rcc[register] >> bit & 1)
-
-    def accessible(self) -> bool:  # noqa: D102
-        register, bit = self._enable
-        if not self._rcc[register] >> bit & 1:
-            self.findings.add(f"{self.name}: used without its clock; set RCC_{register} bit {bit} first")
-            return False
-        # RM0385, 5.2.13: the clock comes some cycles after the bit was written.
-        enabled_at = self._rcc.enabled_at
-        if enabled_at and enabled_at.pop(self._enable, -1) == self._mcu.accesses - 1:
-            self.findings.add(f"{self.name}: used at once after RCC_{register} bit {bit} was set; read it back first")
-        return True
-
-
-class Power(ClockedPeripheral):
-    """PWR: voltage scale and over-drive. Source: RM0385, 4.4."""
-
-    def __init__(self, tree: ClockTree, rcc: ResetAndClock, mcu: VirtualMcu) -> None:
-        self._tree = tree
-        self._ready_s: dict[int, float] = {}
-        registers = [
-            Register("CR1", 0x00, 0x0000C000, writable=bits(0, 1, (11, 3), (19, 13))),
-            Register("CSR1", 0x04, writable=bits(8, 9), read_only=bits((3, 0), 14, 16, 17, (19, 18))),
-            Register("CR2", 0x08, writable=bits((5, 0), (13, 8))),
-            Register("CSR2", 0x0C, writable=bits((13, 8)), read_only=bits((5, 0))),
-        ]
-        super().__init__("PWR", 0x40007000, registers, rcc, "APB1ENR", 28, mcu)
-
-    def reset(self) -> None:  # noqa: D102
-        super().reset()
-        self._ready_s.clear()
-
-    @property
-    def scale(self) -> int:
-        """VOS: 1 to 3, of which 3 is the highest voltage."""
-        return self.field("CR1", 15, 14)
-
-    def ready(self, flag: int) -> bool:
-        """Whether a state is reached, by its flag in CSR1."""
-        return bool(self.on_read(self.registers[4]) & flag)
-
-    @property
-    def over_drive(self) -> bool:
-        """Whether over-drive is on and switched to."""
-        return self.ready(_ODSWEN)
-
-    def on_read(self, register: Register) -> int:  # noqa: D102
-        if register.name == "CSR1":
-            for flag, when_s in list(self._ready_s.items()):
-                if self._mcu.time.seconds >= when_s:
-                    self["CSR1"] |= flag
-                    del self._ready_s[flag]
-            # A new voltage scale is active only while the PLL is on.
-            if self._rcc["CR"] & _PLLON:
-                self["CSR1"] |= _VOSRDY
-        return super().on_read(register)
-
-    def on_write(self, register: Register, value: int) -> None:  # noqa: D102
-        if register.name != "CR1":
-            super().on_write(register, value)
-            return
-        old = self["CR1"]
-        if value >> 14 & 3 == 0:
-            self.report("CR1", "VOS 0 is reserved", value)
-        if (value ^ old) & bits(15, 14) and self._rcc["CR"] & _PLLON:
-            self.report("CR1", "VOS changed while the PLL is on", value)
-        if value & ~old & _ODEN and self._rcc.field("CFGR", 3, 2) == 2:
-            self.report("CR1", "over-drive enabled while the system clock comes from the PLL", value)
-        if value & ~old & _ODSWEN and not self.ready(_ODEN):
-            self.report("CR1", "ODSWEN set before ODRDY", value)
-        for flag in (_ODEN, _ODSWEN):
-            if value & ~old & flag:
-                self._ready_s[flag] = self._mcu.time.seconds + _REGULATOR_S
-            elif old & ~value & flag:
-                self._ready_s.pop(flag, None)
-                self["CSR1"] &= ~flag
-        self["CR1"] = value
-        self._tree.update()
-
-
-class Flash(Peripheral):
-    """FLASH: wait states and accelerator; programming is reported. Source: RM0385, 3.7."""
-
-    def __init__(self, tree: ClockTree, mcu: VirtualMcu) -> None:
-        self._tree = tree
-        registers = [
-            Register("ACR", 0x00, writable=bits((3, 0), 8, 9, 11)),
-            Register("KEYR", 0x04, write_only=True),
-            Register("OPTKEYR", 0x08, write_only=True),
-            Register("SR", 0x0C, writable=bits((8, 0)), read_only=bits(16)),
-            Register("CR", 0x10, 0x80000000, writable=bits((9, 0), (16, 15), 24, 25, 31)),
-            Register("OPTCR", 0x14, 0xC0FFAAFD, writable=bits((7, 0), (31, 8))),
-            Register("OPTCR1", 0x18, 0x00400080),
-        ]
-        super().__init__("FLASH", 0x40023C00, 0x400, registers, mcu.findings)
-
-    @property
-    def wait_states(self) -> int:
-        """Of each access."""
-        return self.field("ACR", 3, 0)
-
-    def on_write(self, register: Register, value: int) -> None:  # noqa: D102
-        if register.name != "ACR":
-            self.report(register.name, "written; firmware has no business in the flash", value)
-            return
-        if value & bits(11) and self["ACR"] & bits(9):
-            self.report("ACR", "ARTRST set while the accelerator is enabled", value)
-        self["ACR"] = value
-        self._tree.update()
 
 
 class ClockTree:
-    """RCC, PWR and FLASH together: the frequencies they make, and whether the chip bears them.
+    """RCC, PWR and FLASH together, and whether the chip bears what they make.
 
     Args:
         mcu: whose clock follows.
@@ -288,81 +28,22 @@ class ClockTree:
     """
 
     def __init__(self, mcu: VirtualMcu, hse_hz: int) -> None:
-        self._mcu, self._hse_hz = mcu, hse_hz
+        self._mcu = mcu
         self.changes = 0  # so far
-        self.rcc = ResetAndClock(self, mcu)
-        self.power = Power(self, self.rcc, mcu)
-        self.flash = Flash(self, mcu)
+        self.rcc = ResetAndClock(mcu, hse_hz, self._update)
+        self.power = Power(self.rcc, mcu, self._update)
+        self.flash = Flash(mcu, self._update)
 
-    def _pll(self, value: int) -> tuple[float, float, float]:
-        """Input of the PLL's oscillator, its output, and the system clock made of it, in Hz."""
-        source_hz = self._hse_hz if value & bits(22) else HSI_HZ
-        vco_input_hz = source_hz / max(1, value & 0x3F)
-        vco_hz = vco_input_hz * (value >> 6 & 0x1FF)
-        return vco_input_hz, vco_hz, vco_hz / (2 * (value >> 16 & 3) + 2)
-
-    def check_pll(self, value: int) -> None:
-        """RM0385, 5.3.2."""
-        vco_input_hz, vco_hz, _ = self._pll(value)
-        for problem, wrong in (
-            (f"PLLM {value & 0x3F}; allowed are 2 to 63", value & 0x3F < 2),
-            (f"PLLN {value >> 6 & 0x1FF}; allowed are 50 to 432", not _within(value >> 6 & 0x1FF, _PLL_N)),
-            (f"PLLQ {value >> 24 & 0xF}; allowed are 2 to 15", value >> 24 & 0xF < 2),
-            (f"VCO input {_mhz(vco_input_hz)}; allowed are 1 to 2 MHz", not _within(vco_input_hz, _VCO_INPUT_HZ)),
-            (f"VCO {_mhz(vco_hz)}; allowed are 100 to 432 MHz", not _within(vco_hz, _VCO_HZ)),
-        ):
-            if wrong:
-                self.rcc.report("PLLCFGR", problem, value)
-
-    def check_pll_source(self) -> None:
-        """The PLL is switched on: whatever feeds it must run."""
-        name, flag = ("HSE", _HSERDY) if self.rcc["PLLCFGR"] & bits(22) else ("HSI", _HSIRDY)
-        if not self.rcc.ready(flag):
-            self.rcc.report("CR", f"PLL switched on before its source {name} was ready")
-
-    @property
-    def system_hz(self) -> float:
-        """SYSCLK."""
-        match self.rcc.field("CFGR", 3, 2):
-            case 0:
-                return HSI_HZ
-            case 1:
-                return self._hse_hz
-            case _:
-                return self._pll(self.rcc["PLLCFGR"])[2]
-
-    @property
-    def core_hz(self) -> float:
-        """HCLK: of core, AHB and flash."""
-        prescaler = self.rcc.field("CFGR", 7, 4)
-        return self.system_hz / (1 if prescaler < 8 else (2, 4, 8, 16, 64, 128, 256, 512)[prescaler - 8])
-
-    @property
-    def apb1_hz(self) -> float:
-        """PCLK1."""
-        return self.core_hz / _apb_divider(self.rcc.field("CFGR", 12, 10))
-
-    @property
-    def apb2_hz(self) -> float:
-        """PCLK2."""
-        return self.core_hz / _apb_divider(self.rcc.field("CFGR", 15, 13))
-
-    def usart_hz(self, number: int) -> float:
-        """What feeds a USART; 1 and 6 are on APB2. Source: RM0385, 5.3.26, RCC_DCKCFGR2."""
-        bus_hz = self.apb2_hz if number in (1, 6) else self.apb1_hz
-        choice = self.rcc.field("DCKCFGR2", 2 * number - 1, 2 * number - 2)
-        return (bus_hz, self.system_hz, HSI_HZ, _LSE_HZ)[choice]
-
-    def update(self) -> None:
+    def _update(self) -> None:
         """Take over the clocks as they are now, and check all that depends on them."""
         self.changes += 1
-        core_hz = self.core_hz
+        core_hz = self.rcc.core_hz
         self._mcu.time.set_hz(core_hz)
         needed = max(0, math.ceil(core_hz / _HZ_A_WAIT_STATE) - 1)
         if self.flash.wait_states < needed:
             have = self.flash.wait_states
             self.flash.report(
-                "ACR", f"{have} wait states at HCLK {_mhz(core_hz)}; needed are {needed}", self.flash["ACR"]
+                "ACR", f"{have} wait states at HCLK {megahertz(core_hz)}; needed are {needed}", self.flash["ACR"]
             )
         scale = self.power.scale or 1
         plain_hz, over_drive_hz = _HCLK_MOST_HZ[scale]
@@ -370,22 +51,10 @@ class ClockTree:
             self._too_fast("HCLK", core_hz, over_drive_hz, f" at VOS {scale}")
         elif core_hz > plain_hz and not self.power.over_drive:
             self._too_fast("HCLK", core_hz, plain_hz, f" at VOS {scale} without over-drive")
-        if self.apb1_hz > _APB1_MOST_HZ:
-            self._too_fast("PCLK1", self.apb1_hz, _APB1_MOST_HZ)
-        if self.apb2_hz > _APB2_MOST_HZ:
-            self._too_fast("PCLK2", self.apb2_hz, _APB2_MOST_HZ)
+        if self.rcc.apb1_hz > _APB1_MOST_HZ:
+            self._too_fast("PCLK1", self.rcc.apb1_hz, _APB1_MOST_HZ)
+        if self.rcc.apb2_hz > _APB2_MOST_HZ:
+            self._too_fast("PCLK2", self.rcc.apb2_hz, _APB2_MOST_HZ)
 
     def _too_fast(self, clock: str, hz: float, most_hz: float, where: str = "") -> None:
-        self.rcc.report("CFGR", f"{clock} {_mhz(hz)}; at most {_mhz(most_hz)}{where}", self.rcc["CFGR"])
-
-
-def _within(value: float, limits: tuple[float, float]) -> bool:
-    return limits[0] <= value <= limits[1]
-
-
-def _apb_divider(prescaler: int) -> int:
-    return 1 if prescaler < 4 else 2 << (prescaler - 4)
-
-
-def _mhz(hz: float) -> str:
-    return f"{hz / _MHZ:.6g} MHz"
+        self.rcc.report("CFGR", f"{clock} {megahertz(hz)}; at most {megahertz(most_hz)}{where}", self.rcc["CFGR"])

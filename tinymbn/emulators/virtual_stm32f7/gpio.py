@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tinymbn.emulators.virtual_mcu.mcu import VirtualMcu
 from tinymbn.emulators.virtual_mcu.registers import Register, bits
-from tinymbn.emulators.virtual_stm32f7.clock_tree import ClockedPeripheral, ResetAndClock
+from tinymbn.emulators.virtual_stm32f7.reset_and_clock import ClockedPeripheral, ResetAndClock
 
 _ALTERNATE_MODE = 2
 # Ports A and B come up with the debugger's pins.

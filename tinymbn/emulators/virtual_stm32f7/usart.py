@@ -5,8 +5,9 @@ from __future__ import annotations
 from tinymbn.emulators.virtual_mcu.mcu import VirtualMcu
 from tinymbn.emulators.virtual_mcu.registers import Register, bits
 from tinymbn.emulators.virtual_mcu.serial_line import BITS_A_BYTE, SerialLine
-from tinymbn.emulators.virtual_stm32f7.clock_tree import ClockedPeripheral, ClockTree
+from tinymbn.emulators.virtual_stm32f7.clock_tree import ClockTree
 from tinymbn.emulators.virtual_stm32f7.gpio import Gpio, Pin
+from tinymbn.emulators.virtual_stm32f7.reset_and_clock import ClockedPeripheral
 
 _UE, _RE, _TE, _RXNEIE, _TCIE, _TXEIE, _OVER8 = 1 << 0, 1 << 2, 1 << 3, 1 << 5, 1 << 6, 1 << 7, 1 << 15
 _FE, _ORE, _RXNE, _TC, _TXE, _TEACK, _REACK = 1 << 1, 1 << 3, 1 << 5, 1 << 6, 1 << 7, 1 << 21, 1 << 22
@@ -80,7 +81,7 @@ class Usart(ClockedPeripheral):
         made_of = self._tree.changes, self["BRR"], self["CR1"] & _OVER8
         if made_of != self._baud_made_of:
             self._baud_made_of = made_of
-            divider, clock_hz = self["BRR"], self._tree.usart_hz(self._number)
+            divider, clock_hz = self["BRR"], self._tree.rcc.usart_hz(self._number)
             if self["CR1"] & _OVER8:
                 divider, clock_hz = divider & 0xFFF0 | (divider & 7) << 1, 2 * clock_hz
             self._baud = clock_hz / max(1, divider)

@@ -1,0 +1,4 @@
+/* The model's input as text commands load it: see input.h. */
+#include "input.h"
+
+input_state input;
