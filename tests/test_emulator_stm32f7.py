@@ -35,7 +35,7 @@ def running(elf: Path, machine: str = "nucleo-f746zg", baud: int = BAUD) -> Iter
     mcu, port = build(machine, BAUD)
     mcu.load(flash_image(elf, mcu.flash))
     thread = threading.Thread(target=mcu.run, daemon=True)
-    with serial.Serial(port, baud, timeout=5) as line:
+    with serial.Serial(port, baud, timeout=20) as line:
         thread.start()
         try:
             yield mcu, line
