@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from tests.graphs import classifier
 from tests.shared import CHECKOUT, SHARED, needs_shared
 from tinymbn.board import known_boards
 from tinymbn.model_file import save_model
+from tinymbn.paths import BOARDS
 from tinymbn.ports import Port
 from tinymbn_codegen.options import Options
 
@@ -390,3 +392,58 @@ def test_boards_lists_every_board_with_what_it_was_tested_on(run: Run) -> None:
     assert all(board["tested"] for board in values)
     real = [board for board in values if board["emulator"] is None]
     assert all("not run on hardware" in board["tested"] for board in real)
+
+
+@pytest.fixture
+def my_board(tmp_path: Path) -> Path:
+    """The folder of a board that does not ship, with a blank in its path."""
+    folder = tmp_path / "my boards" / "my-f446"
+    shutil.copytree(BOARDS / "nucleo-f446re", folder)
+    toml = folder / "board.toml"
+    toml.write_text(toml.read_text().replace('name = "nucleo-f446re"', 'name = "my-f446"'))
+    return folder
+
+
+def test_a_board_of_ones_own_is_flashed_by_its_folder(run: Run, my_board: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    assert run("codegen", "--board", my_board, "-o", made).code == 0
+    done = run("flash", made, "--board", my_board, "--dry-run")
+    assert done.code == 0
+    assert "firmware.elf" in done.out
+    lost = run("flash", made, "--dry-run")
+    assert lost.code == 2
+    assert 'made for "my-f446"' in lost.err
+    assert "the folder with --board" in lost.err
+
+
+def test_a_frame_length_that_no_link_has_is_refused(run: Run, my_board: Path) -> None:
+    toml = my_board / "board.toml"
+    toml.write_text(re.sub(r"rx_max = \d+", "rx_max = 64", toml.read_text()))
+    done = run("plan", "--board", my_board)
+    assert done.code == 2
+    assert "rx_max 64; expected 128 to 2048" in done.err
+
+
+def test_memories_of_one_name_are_refused(run: Run, my_board: Path) -> None:
+    toml = my_board / "board.toml"
+    toml.write_text(re.sub(r'name = "(flash|ram\w*)"', 'name = "ram"', toml.read_text()))
+    done = run("plan", "--board", my_board)
+    assert done.code == 2
+    assert "memory 'ram'" in done.err
+
+
+def test_generating_again_takes_away_what_was_built_before(run: Run, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    run("codegen", "--board", "nucleo-f446re", "-o", made)
+    (made / "firmware.elf").write_bytes(b"of the model before")
+    (made / "notes.txt").write_text("mine")
+    assert run("codegen", "--board", "nucleo-f446re", "-o", made, "--kernels", "plain").code == 0
+    assert not (made / "firmware.elf").exists()
+    assert (made / "notes.txt").exists()
+
+
+def test_deploy_looks_at_the_pictures_before_anything_is_made(run: Run, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    done = run("deploy", tmp_path / "nowhere.png", "--board", "nucleo-f446re", "-o", made)
+    assert done.code == 3
+    assert not made.exists()

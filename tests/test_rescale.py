@@ -129,3 +129,15 @@ def test_real_models_rescale(name: str) -> None:
     smaller = rescale(graph, HALF, height // 2, width // 2)
     assert smaller.macs < graph.macs / 8
     assert make_plan(smaller, Options(), "").arena_bytes < make_plan(graph, Options(), "").arena_bytes / 3
+
+
+def test_a_model_whose_input_is_no_picture_has_no_other_sizes(digits: Graph) -> None:
+    tail = replace(
+        digits,
+        tensors={
+            name: t for name, t in digits.tensors.items() if name in (*digits.layers[-1].inputs, digits.outputs[0])
+        },
+        layers=digits.layers[-1:],
+        input=digits.layers[-1].inputs[0],
+    )
+    assert largest_sizes(tail, load_board("qemu-m0"), Options()) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 import typing
@@ -22,6 +23,7 @@ Core = Literal["cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m
 Fpu = Literal["none", "fpv4-sp-d16", "fpv5-sp-d16", "fpv5-d16", "mve"]
 Use = Literal["boot", "code", "weights", "data", "stack", "arena", "unused"]
 
+RX_MAX = (128, 2048)  # shorter frames would carry little but their own header
 _MOST_BYTES = 1 << 16  # of a board.toml
 _Table = TypeVar("_Table")
 
@@ -350,7 +352,22 @@ def _read_board(folder: Path) -> Board:
     board = _from_table(Board, {**table, "folder": folder}, f"{file}")
     if board.name != folder.name:
         raise BoardError(f'{file}: name "{board.name}" in folder "{folder.name}"; expected the folder\'s name')
+    _check_texts(board, file)
     return board
+
+
+def _check_texts(board: Board, file: Path) -> None:
+    """Refuse what could not become C, a linker script or a link, whatever else may be wrong with it."""
+    for what, text in (("name", board.name), ("title", board.title)):
+        if not text.isprintable() or set(text) & set('"\\'):
+            raise BoardError(f"{file}: {what} {text!r}; expected one line without quotes and backslashes")
+    names = [memory.name for memory in board.memory]
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or names.count(name) > 1:
+            raise BoardError(f"{file}: memory {name!r}; expected names of letters, digits and _, each once")
+    low, high = RX_MAX
+    if not low <= board.link.rx_max <= high:
+        raise BoardError(f"{file}: rx_max {board.link.rx_max}; expected {low} to {high}")
 
 
 def _from_table(cls: type[_Table], table: dict[str, Any], where: str) -> _Table:

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = EXIT_INTERRUPTED
     except OSError as error:
         if error.filename is not None:
-            raise
+            complain(f"{error.filename}: {error.strerror}")
+            sys.exit(OutputError.exit_code)
         # Standard output. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tinymbn.board import Board
-from tinymbn.errors import OptionError
+from tinymbn.errors import OptionError, OutputError
 from tinymbn.files import write_file
 from tinymbn.graph import Graph
 from tinymbn.image import int8_pixel_table
@@ -32,7 +32,7 @@ def write_firmware(graph: Graph, board: Board, options: Options, folder: Path, *
         graph: the model.
         board: what it is for.
         options: what was asked for.
-        folder: files of an earlier generation that are no longer made go; all others stay.
+        folder: of an earlier generation, files that are no longer made go, and what was built of them; all others stay.
         library: the model alone.
 
     Raises:
@@ -46,15 +46,16 @@ def write_firmware(graph: Graph, board: Board, options: Options, folder: Path, *
         require_fit(graph, plan, board, budget)
     generate = library_files if library else firmware_files
     files = generate(plan, board, int8_pixel_table(graph))
-    for stale in _generated_before(folder) - set(files):
-        (folder / stale).unlink(missing_ok=True)
+    try:
+        for stale in _made_before(folder) - set(files):
+            if (folder / stale).is_file():
+                (folder / stale).unlink()
+        for path in files:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be written: {error.strerror}") from None
     for path, text in files.items():
-        file = folder / path
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OptionError(f"{file.parent}: cannot be made: {error.strerror}") from None
-        write_file(file, text.encode())
+        write_file(folder / path, text.encode())
     return plan
 
 
@@ -74,10 +75,16 @@ def require_folder(folder: Path) -> None:
         raise OptionError(f"{folder}: holds files that tinymbn codegen did not make; choose another with -o")
 
 
-def _generated_before(folder: Path) -> set[str]:
-    """Paths of the files that ``plan.json`` lists, those outside the folder left out."""
+def _made_before(folder: Path) -> set[str]:
+    """Paths that ``plan.json`` lists and what was built of them, those outside the folder left out."""
     if not is_project(folder):
         return set()
-    listed = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8")).get("files", [])
+    values = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+    files, made = values.get("files"), values.get("build")
+    listed = [*(files if isinstance(files, list) else ()), made.get("target") if isinstance(made, dict) else None]
     root = folder.resolve()
-    return {name for name in listed if isinstance(name, str) and (root / name).resolve().is_relative_to(root)}
+    return {
+        name
+        for name in listed
+        if isinstance(name, str) and "\0" not in name and (root / name).resolve().is_relative_to(root)
+    }

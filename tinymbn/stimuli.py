@@ -14,6 +14,7 @@ from tinymbn.image import load_input
 from tinymbn.interpreter import Interpreter
 from tinymbn.layers import Quantize, Shape
 
+DEFAULT_COUNT = 3  # of made inputs
 _WAVES = 6  # of a smooth field
 
 

@@ -16,7 +16,7 @@ from tinymbn import __version__
 from tinymbn.board import Board
 from tinymbn.connection import Connection, require_identity
 from tinymbn.elf import function_at
-from tinymbn.errors import DeviceError, FirmwareError, LinkError
+from tinymbn.errors import DeviceError, FirmwareError, LinkError, OptionError
 from tinymbn.graph import Graph
 from tinymbn.interpreter import Interpreter
 from tinymbn.link.exchange import NoReplyError
@@ -64,7 +64,13 @@ def identify(connection: Connection, graph: Graph, board: Board) -> Identity:
             f'board {board.name}: holds another model, "{model.name}" with SHA-256 {model.sha256[:16]}...; '
             f"expected {sha256[:16]}...; flash it, or name the model it holds"
         )
-    plan = make_plan(graph, Options.parse(model.options), sha256)
+    try:
+        options = Options.parse(model.options)
+    except OptionError as error:
+        raise FirmwareError(
+            f"board {board.name}: what it was generated with is damaged: {error}; flash it again"
+        ) from None
+    plan = make_plan(graph, options, sha256)
     sizes = (model.layers, model.input_bytes, model.output_bytes, model.arena_bytes)
     if sizes != (len(plan.steps), plan.input_bytes, plan.output_bytes, plan.arena_bytes):
         raise FirmwareError(f"board {board.name}: its plan of this model is another one; generate and flash it again")

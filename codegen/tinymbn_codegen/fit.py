@@ -38,6 +38,8 @@ def largest_sizes(graph: Graph, board: Board, options: Options) -> tuple[Size, .
 
     Found by planning this graph's shapes again; empty where none fits or the graph does not scale.
     """
+    if len(graph.input_tensor.shape) != 3:
+        return ()
     found: list[Size] = []
     for width in _WIDTHS:
         finest = found[-1].height if found else 0

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from tinymbn.board import RX_MAX
 from tinymbn.paths import FIRMWARE_TEMPLATES
 
 _MAIN = "main.c"
 _FOLDER = "link"
 
-SMALLEST_RX_MAX = 128  # of the link; shorter frames would carry little but their own header
-LARGEST_RX_MAX = 2048
+SMALLEST_RX_MAX, LARGEST_RX_MAX = RX_MAX
 
 
 def link_files(rx_max: int, layers: int, output_bytes: int) -> dict[str, str]:
     """The link's files by their path in a firmware folder: ``main.c``, ``link/*.c``, ``link/*.h``.
 
     Args:
-        rx_max: bytes of the longest frame the board takes or sends, in [128, 2048].
+        rx_max: bytes of the longest frame the board takes or sends, in RX_MAX.
         layers: of the model, at least 1.
         output_bytes: of the model's output on the board, at least 1.
     """

@@ -21,6 +21,7 @@ _RESERVED |= {
     *("assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits", "locale", "math"),
     *("setjmp", "signal", "stdalign", "stdarg", "stdatomic", "stdbool", "stddef", "stdint", "stdio", "stdlib"),
     *("stdnoreturn", "string", "tgmath", "threads", "time", "uchar", "wchar", "wctype"),
+    *("fcntl", "poll", "termios", "unistd"),  # POSIX's, for the board "host"
 }
 
 

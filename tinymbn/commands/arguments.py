@@ -77,9 +77,12 @@ def firmware_options(command: Callable[..., Any]) -> Callable[..., Any]:
             from tinymbn.project_file import made_for
             from tinymbn.workbench import Request
 
-            name = made_for(folder) if board_name is None and folder is not None else board_name
+            if board_name is None and folder is not None:
+                chosen = load_board_of(folder, made_for(folder))
+            else:
+                chosen = load_board(board_name)
             return Request(
-                board=load_board(name),
+                board=chosen,
                 graph=load(model, quiet=quiet),
                 options=options,
                 folder=folder,
@@ -158,6 +161,20 @@ def load_board(name: str | None) -> Board:
     if name is None:
         raise usage(f"--board is missing; one of {', '.join(known.name for known in board.known_boards())}")
     return board.load_board(name)
+
+
+def load_board_of(folder: Path, name: str | None) -> Board:
+    """The board that a generated folder was made for, by its name or by ``--board``."""
+    from tinymbn.errors import BoardError
+
+    try:
+        return load_board(name)
+    except BoardError as error:
+        if name is None or os.sep in name:
+            raise
+        raise BoardError(
+            f'{folder}: made for "{name}": {error}; of a board of your own name the folder with --board'
+        ) from None
 
 
 def require_output(path: Path, inputs: Sequence[Path | None]) -> None:

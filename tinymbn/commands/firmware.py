@@ -100,11 +100,19 @@ def build(folder: Path | None, compiler: CompilerName | None, optimise: str, as_
 @click.command()
 @click.argument("folder", type=arguments.FILE, metavar="[DIR]", required=False)
 @arguments.runner
+@arguments.board
 @click.option("--dry-run", is_flag=True, help="Print the command and do nothing.")
 @arguments.as_json
-def flash(folder: Path | None, runner: str | None, dry_run: bool, as_json: bool) -> None:
-    """Bring DIR's firmware onto the board."""
-    values = _flash(arguments.firmware_folder(folder), runner, dry_run=dry_run, quiet=as_json)
+def flash(folder: Path | None, runner: str | None, board_name: str | None, dry_run: bool, as_json: bool) -> None:
+    """Bring DIR's firmware onto the board.
+
+    --board is needed for a board of your own alone: its folder.
+    """
+    from tinymbn.project_file import read_project
+
+    folder = arguments.firmware_folder(folder)
+    board = arguments.load_board_of(folder, board_name or read_project(folder).board)
+    values = _flash(folder, board, runner, dry_run=dry_run, quiet=as_json)
     if as_json:
         click.echo(json.dumps(values, indent=2))
 
@@ -137,11 +145,14 @@ def deploy(
     """Generate, build, flash and verify, one after the other; with --json the verdict is printed."""
     from tinymbn import bench_report
     from tinymbn.commands.verification import run_verification
+    from tinymbn.inference import find_pictures
+    from tinymbn.stimuli import DEFAULT_COUNT, stimuli
     from tinymbn.workbench import Request
 
     board = arguments.load_board(board_name)
     model, images = arguments.split_model(files)
     graph = arguments.load(model, quiet=quiet)
+    inputs = stimuli(graph, find_pictures(images), DEFAULT_COUNT, 0)  # what is wrong with a picture is told first
     folder = _write(graph, board, options, output, library=False)
     result = _build(folder, compiler, optimise, quiet=quiet or as_json)
     if not as_json:
@@ -149,8 +160,8 @@ def deploy(
         bench_report.print_build(result)
     request = Request(graph=graph, board=board, folder=folder, emulate=emulate, port=port)
     if not request.emulated:
-        _flash(folder, runner, dry_run=False, quiet=as_json)
-    return run_verification(request, images, as_json=as_json, quiet=quiet or as_json)
+        _flash(folder, board, runner, dry_run=False, quiet=as_json)
+    return run_verification(request, inputs, as_json=as_json, quiet=quiet or as_json)
 
 
 def _write(graph: Graph, board: Board, options: Options, output: Path | None, *, library: bool) -> Path:
@@ -179,16 +190,14 @@ def _build(folder: Path, compiler: CompilerName | None, optimise: str, *, quiet:
         )
 
 
-def _flash(folder: Path, wanted: str | None, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
+def _flash(folder: Path, board: Board, wanted: str | None, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
     """Choose the runner, say the command, run it."""
     from tinymbn import flashing
-    from tinymbn.board import load_board
     from tinymbn.project_file import read_project
     from tinymbn.summary import SCHEMA
     from tinymbn.workbench import find_elf
 
     project = read_project(folder)
-    board = load_board(project.board)
     if project.build.library:
         raise arguments.usage(f"{folder}: a library; there is nothing to flash")
     elf = project.target if dry_run else find_elf(folder)

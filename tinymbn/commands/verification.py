@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,9 @@ from tinymbn.commands import arguments
 from tinymbn.terminal import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from tinymbn.stimuli import Stimulus
     from tinymbn.workbench import Request
 
     Wanted = Callable[[Path | None], Request]
@@ -47,6 +47,9 @@ def verify(
 
     Exit code 0: equal. 9: bytes differ; the first layer that does is named. 10: another board, model or version.
     """
+    from tinymbn.inference import find_pictures
+    from tinymbn.stimuli import stimuli
+
     model, images = arguments.split_model(files)
     if count == 0 and not images:
         raise arguments.usage("there is nothing to compare: no IMAGE, and -n 0")
@@ -55,17 +58,14 @@ def verify(
 
         require_writable(report)
     request = wanted(model)
-    return run_verification(
-        request, images, count=count, seed=seed, report=report, as_json=as_json, quiet=quiet or as_json
-    )
+    inputs = stimuli(request.graph, find_pictures(images), count, seed)
+    return run_verification(request, inputs, report=report, as_json=as_json, quiet=quiet or as_json)
 
 
 def run_verification(
     request: Request,
-    images: Sequence[Path],
+    inputs: Iterable[Stimulus],
     *,
-    count: int = 3,
-    seed: int = 0,
     report: Path | None = None,
     as_json: bool = False,
     quiet: bool = False,
@@ -73,13 +73,10 @@ def run_verification(
     """Verify, print, and give the exit code."""
     from tinymbn import bench_report
     from tinymbn.files import write_file
-    from tinymbn.inference import find_pictures
-    from tinymbn.stimuli import stimuli
     from tinymbn.verify import identify
     from tinymbn.verify import verify as compare
     from tinymbn.workbench import open_bench
 
-    inputs = stimuli(request.graph, find_pictures(images), count, seed)
     with Status(quiet=quiet) as status, open_bench(request, progress=status.tell) as bench:
         identity = identify(bench.connection, request.graph, request.board)
         layers = len(identity.plan.steps)
