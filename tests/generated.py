@@ -33,7 +33,7 @@ _DRIVER = r"""
 #include <string.h>
 %(includes)s
 
-typedef void (*on_rows)(int32_t, int32_t, int32_t, const int8_t *, int32_t);
+typedef void (*on_rows)(int32_t, int32_t, const int8_t *, int32_t);
 typedef struct {
     int8_t *arena, *(*input)(void);
     void (*run)(const int8_t *, int8_t *);
@@ -45,16 +45,18 @@ static const model models[] = {
 %(models)s
 };
 
-static void report(int32_t layer, int32_t row, int32_t rows, const int8_t *data, int32_t row_bytes)
+static void report(int32_t layer, int32_t row, const int8_t *data, int32_t bytes)
 {
-    const int32_t head[4] = {layer, row, rows, row_bytes};
+    const int32_t head[3] = {layer, row, bytes};
     fwrite(head, sizeof head, 1, stdout);
-    fwrite(data, 1, (size_t)rows * (size_t)row_bytes, stdout);
+    if (bytes > 0) {
+        fwrite(data, 1, (size_t)bytes, stdout);
+    }
 }
 
-static void ignore(int32_t layer, int32_t row, int32_t rows, const int8_t *data, int32_t row_bytes)
+static void ignore(int32_t layer, int32_t row, const int8_t *data, int32_t bytes)
 {
-    (void)layer, (void)row, (void)rows, (void)data, (void)row_bytes;
+    (void)layer, (void)row, (void)data, (void)bytes;
 }
 
 /* Buffers of the exact size, so that a sanitizer sees a byte too many; an arena full of what no layer made. */
@@ -74,7 +76,7 @@ int main(void)
             memset(m->arena, filling += 37, m->arena_bytes);
             memset(output, filling, m->output_bytes);
             memcpy(given, x, m->input_bytes);
-            if (way >= 2) {
+            if (way >= 2 && m->input != NULL) {
                 from = memcpy(m->input(), x, m->input_bytes);
             }
             if (traced) {
@@ -172,7 +174,8 @@ def _driver(models: Sequence[Model]) -> str:
     for model in models:
         name, upper = model.name, model.name.upper()
         includes += [f'#include "{name}.h"', f'#include "{name}_layers.h"', f'#include "{name}_traced.h"']
-        functions = f"{name}_arena, {name}_input, {name}_run, {name}_run_traced"
+        place = f"{name}_input" if model.plan.options.input == "frame" else "NULL"
+        functions = f"{name}_arena, {place}, {name}_run, {name}_run_traced"
         entries.append(f"    {{{functions}, {upper}_ARENA_BYTES, {upper}_INPUT_BYTES, {upper}_OUTPUT_BYTES}},")
     return _DRIVER % {"includes": "\n".join(includes), "models": "\n".join(entries)}
 
@@ -188,13 +191,15 @@ def run(executable: Path, models: Sequence[Model], inputs: Sequence[tuple[int, I
     for index, _ in inputs:
         plan = models[index].plan
         layers = [b""] * len(plan.steps)
+        made = [0] * len(plan.steps)
         while (layer := struct.unpack_from("<i", answer, at)[0]) >= 0:
-            _, row, rows, row_bytes = struct.unpack_from("<4i", answer, at)
-            at += 16
-            assert len(layers[layer]) == row * row_bytes, f"layer {layer}: row {row} comes out of turn"
-            assert not any(layers[layer + 1 :]), f"layer {layer} comes after a later one"
-            layers[layer] += answer[at : at + rows * row_bytes]
-            at += rows * row_bytes
+            _, row, size = struct.unpack_from("<3i", answer, at)
+            at += 12
+            if size == 0:  # made, and its bytes are to come
+                assert row == made[layer], f"layer {layer}: row {row} comes out of turn"
+                made[layer] += 1
+            layers[layer] += answer[at : at + size]
+            at += size
         at += 4
         size = plan.output_bytes
         outputs = tuple(answer[at + i * size : at + (i + 1) * size] for i in range(4))

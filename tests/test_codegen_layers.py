@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import Phase, given, settings
 
 from tests.generated import SANITIZERS, Model, expect_reference, generate, program, run
 from tests.random_graphs import KINDS, describe, graphs
+from tinymbn.errors import UnsupportedError
 from tinymbn.graph import Graph, Quant, Tensor
 from tinymbn.layers import (
     Activation,
@@ -55,7 +57,9 @@ def models(pytestconfig: pytest.Config) -> list[Model]:
     for i, graph in enumerate(random_graphs(max(1, pytestconfig.getoption("--examples") // 5))):
         made.append(generate(graph, Options(f"m{i}")))
         without = frozenset(name for name in PASSES if chance.random() < 0.6)
-        made.append(generate(graph, Options(f"n{i}", without, chance.choice(("chosen", "plain")))))
+        made.append(generate(graph, Options(f"n{i}", without, chance.choice(("scalar", "plain")))))
+        with suppress(UnsupportedError):
+            made.append(generate(graph, Options(f"r{i}", kernels=chance.choice(("dsp", "plain")), input="rows")))
     return made
 
 

@@ -9,12 +9,12 @@ from tinymbn_codegen.names import plain
 from tinymbn_codegen.plan import Plan
 from tinymbn_codegen.templates import render, source
 
-RUNTIME = 1  # TINYMBN_RUNTIME of firmware_templates/runtime/tinymbn_layers.h
+RUNTIME = 2  # TINYMBN_RUNTIME of firmware_templates/runtime/tinymbn_layers.h
 
 Files = dict[str, str]
 """Paths, relative to the project's folder, with ``/``; and texts."""
 
-_RUNTIME_FILES = ("tinymbn_fixed_point.h", "tinymbn_layers.h")
+_RUNTIME_FILES = ("tinymbn_dsp.h", "tinymbn_fixed_point.h", "tinymbn_layers.h", "tinymbn_trace.h")
 
 
 def model_files(plan: Plan, pixels: Pixels) -> Files:

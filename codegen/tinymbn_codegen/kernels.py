@@ -16,12 +16,9 @@ from tinymbn.graph import Graph
 from tinymbn.layers import (
     Add,
     AnyLayer,
-    AveragePool,
     Conv2D,
     Dense,
-    Depthwise,
     Lookup,
-    MaxPool,
     Mul,
     Pad,
     Requantize,
@@ -30,7 +27,8 @@ from tinymbn.layers import (
     Softmax,
     Window,
 )
-from tinymbn_codegen.options import Options
+from tinymbn_codegen import dsp
+from tinymbn_codegen.options import KernelSet
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Kernel:
     Attributes:
         name: of the template.
         rows: it makes one output row a call, from pointers to the input rows it needs.
+        slots: it reads three rows at fixed distances, each row anywhere among them.
         armv6m: on Cortex-M0 and M0+.
         armv7m: on every other core.
     """
@@ -61,6 +60,7 @@ class Kernel:
     rows: bool
     armv6m: Cost
     armv7m: Cost
+    slots: bool = False
 
     def cost(self, board: Board) -> Cost:
         """On the board's core."""
@@ -92,29 +92,43 @@ KERNELS = {
         Kernel("reshape", rows=False, armv6m=Cost(32, 24), armv7m=Cost(32, 24)),
         Kernel("transpose", rows=False, armv6m=Cost(64, 80), armv7m=Cost(64, 80)),
         Kernel("resize_nearest", rows=False, armv6m=Cost(64, 90), armv7m=Cost(64, 90)),
+        Kernel("dsp_pointwise", rows=True, armv6m=Cost(256, 1000), armv7m=Cost(192, 1000)),
+        Kernel("dsp_depthwise", rows=True, armv6m=Cost(256, 900), armv7m=Cost(192, 900), slots=True),
+        Kernel("dsp_conv2d", rows=True, armv6m=Cost(256, 1000), armv7m=Cost(192, 1000)),
+        Kernel("dsp_add", rows=True, armv6m=Cost(112, 290), armv7m=Cost(96, 220)),
+        Kernel("dsp_mean", rows=False, armv6m=Cost(112, 200), armv7m=Cost(96, 200)),
     )
 }
 
 
-def choose(layer: AnyLayer, graph: Graph, options: Options) -> Kernel:
-    """The fastest kernel whose preconditions this layer fulfils, or the general one where that was asked for."""
-    plain = options.kernels == "plain"
+def choose(layer: AnyLayer, graph: Graph, kernels: KernelSet) -> Kernel:
+    """The fastest kernel of a set whose preconditions this layer fulfils, or the general one.
+
+    Those of the DSP extension also want their maps in layouts of their own: see ``assignment``.
+    """
+    if kernels == "dsp":
+        input_tensor, output = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
+        for name, supports in dsp.SUPPORTS.items():
+            if layer.inputs[0] not in graph.constants and supports(layer, input_tensor, output):
+                return KERNELS[name]
     match layer:
-        case Conv2D() if not plain and layer.window == Window((1, 1)):
+        case Conv2D() if kernels != "plain" and layer.window == Window((1, 1)):
             return KERNELS["pointwise"]
         case Dense() if layer.steps is not None:
             return KERNELS["dense_steps"]
         case Add() | Mul():
             shapes = {graph.tensors[name].shape for name in (*layer.inputs, layer.output)}
-            return KERNELS[layer.kind if len(shapes) == 1 and not plain else f"{layer.kind}_broadcast"]
+            return KERNELS[layer.kind if len(shapes) == 1 and kernels != "plain" else f"{layer.kind}_broadcast"]
     return KERNELS[layer.kind]
 
 
 def overlap_distance(layer: AnyLayer, operand: int, shape: Shape, output: Shape) -> int | None:
     """How far below an input the layer's output may begin, in bytes, and still overwrite only what has been read.
 
+    Row kernels overwrite whole rows that no later row needs; that is no matter of the kernel's and not told here.
+
     Args:
-        layer: whose kernels, all of them, read and write as said here.
+        layer: whose kernels, all that take whole tensors, read and write as said here.
         operand: which of its inputs.
         shape: of that input.
         output: of the output.
@@ -124,8 +138,6 @@ def overlap_distance(layer: AnyLayer, operand: int, shape: Shape, output: Shape)
         None: nothing may be overwritten before the layer is done.
     """
     match layer:
-        case Conv2D() | Depthwise() | AveragePool() | MaxPool():
-            return _window_distance(layer.window, shape, output)
         case Dense():
             rows = math.prod(shape[:-1])
             return _distance(np.arange(1, rows + 1) * output[-1], np.arange(rows) * shape[-1])
@@ -142,19 +154,6 @@ def overlap_distance(layer: AnyLayer, operand: int, shape: Shape, output: Shape)
             still = np.minimum.accumulate(layer.rows[::-1].astype(np.int64))[::-1]
             return _distance(np.arange(1, output[0] + 1) * math.prod(output[1:]), still * math.prod(shape[1:]))
     return None
-
-
-def _window_distance(window: Window, shape: Shape, output: Shape) -> int:
-    """For kernels that make the output pixel by pixel, all channels of one before the next."""
-    height, width, c_in = shape
-    y, x = np.mgrid[: output[0], : output[1]]
-    top, left = y * window.stride[0] - window.padding.top, x * window.stride[1] - window.padding.left
-    row = np.clip(top, 0, height)
-    here = row * width + np.clip(left, 0, width)
-    next_row = np.clip(top + window.stride[0], 0, height) * width
-    read_from = np.minimum(here, next_row).ravel() * c_in
-    pixels = np.arange(1, output[0] * output[1] + 1)
-    return _distance(pixels * output[2], read_from)
 
 
 def _distance(write_end: NDArray[np.int64], read_from: NDArray[np.int64]) -> int:

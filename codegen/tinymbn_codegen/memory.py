@@ -1,203 +1,201 @@
-"""Where each tensor lies in the arena: best fit over lifetimes, outputs over inputs that have been read.
+"""Where everything lies in the arena: best fit over lifetimes, row by row.
 
-Time is counted in layers: layer t writes its output and reads its inputs at t; the model's input is there from -1.
+A buffer holds a map whole, a ring of its rows, or what a kernel needs for itself. Its *pieces*, a row or a slot of the
+ring each, are needed from one moment to another, and pieces of two buffers that are needed at one moment share no byte.
+So rings lie over the rows of the frame that have been consumed by the time when they begin.
+
+An event (``schedule``) has two moments: at 2 t its kernel reads what it may overwrite, at 2 t + 1 it reads all else and
+writes.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from tinymbn.graph import Graph
-from tinymbn.layers import Reshape
-from tinymbn_codegen.kernels import overlap_distance
-from tinymbn_codegen.options import Options
+import numpy as np
+from numpy.typing import NDArray
 
-ALIGNMENT = 4  # so that a kernel may load words
+from tinymbn_codegen.requests import ALIGNMENT, Request
+
+Ranges = list[tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Buffer:
-    """A piece of the arena that holds one tensor, or several that are the same bytes.
+    """A piece of the arena.
 
     Attributes:
-        tensors: names; several where a RESHAPE costs nothing.
-        size: in bytes.
-        first: the time when it is written.
-        last: the time when it is read for the last time.
-        overlaps: outputs that may begin below this buffer and grow into it, with the least distance in bytes.
+        request: what it is for.
         offset: from the arena's start.
     """
 
-    tensors: tuple[str, ...]
-    size: int
-    first: int
-    last: int
-    overlaps: Mapping[str, int] = field(default_factory=dict)
-    offset: int = 0
+    request: Request
+    offset: int
 
     @property
     def end(self) -> int:
         """The offset of the first byte behind it."""
-        return self.offset + self.size
+        return self.offset + self.request.size
 
 
-def plan_memory(graph: Graph, options: Options, tries: int = 60) -> tuple[tuple[Buffer, ...], int]:
-    """Buffers with offsets, and the arena's size in bytes.
+def place(requests: Sequence[Request], tries: int) -> tuple[tuple[Buffer, ...], int]:
+    """An offset for each request, and the arena's size in bytes.
 
     Args:
-        graph: int8 alone.
-        options: which ways to save are switched off.
-        tries: orders of placement to compare; the same number gives the same plan.
+        requests: what is needed.
+        tries: orders of placement to compare; the same number gives the same places.
     """
-    requests = _requests(graph, options)
-    placed = min(_placements(requests, tries), key=_extent)
-    lowest = min(buffer.offset for buffer in placed)
-    moved = [replace(buffer, offset=buffer.offset - lowest) for buffer in placed]
-    moved.sort(key=lambda buffer: (buffer.first, buffer.tensors))
-    check_memory(moved)
-    return tuple(moved), max(buffer.end for buffer in moved)
+    conflicts = _Conflicts(requests)
+    least = least_bytes(requests)
+    best: list[int] = []
+    extent = 0
+    for offsets in _placements(requests, conflicts, tries, least):
+        best, extent = offsets, _extent(requests, offsets)
+    low = min(best)
+    return tuple(Buffer(r, x - low) for r, x in zip(requests, best, strict=True)), extent
 
 
-def check_memory(buffers: Sequence[Buffer]) -> None:
-    """Assert that no two buffers that are needed at one time share a byte, but where an output may follow its input."""
-    for i, a in enumerate(buffers):
-        assert a.offset >= 0
-        assert a.offset % ALIGNMENT == 0
-        for b in buffers[i + 1 :]:
-            low, high = _forbidden(a, b)
-            assert not low < b.offset < high, f"{a.tensors[0]} and {b.tensors[0]} share bytes"
+def least_bytes(requests: Sequence[Request]) -> int:
+    """What is needed at the fullest moment: no arena is smaller."""
+    long = [r for r in requests if r.moments is None]
+    sizes = np.concatenate([r.piece_sizes for r in long])
+    first, last = np.concatenate([r.first for r in long]), np.concatenate([r.last for r in long])
+    change = np.zeros(int(last.max()) + 3, np.int64)
+    np.add.at(change, first + 1, sizes)  # the input is there from -1
+    np.add.at(change, last + 2, -sizes)
+    needed = np.cumsum(change)
+    for r in requests:
+        if r.moments is not None:
+            needed[r.moments + 1] += r.size
+    return int(needed.max())
 
 
-def _requests(graph: Graph, options: Options) -> list[Buffer]:
-    """The buffers, without offsets."""
-    held = {graph.input: graph.input}  # tensor -> the tensor whose bytes it shares
-    first = {graph.input: -1}
-    for t, layer in enumerate(graph.layers):
-        alias = isinstance(layer, Reshape) and "alias_reshape" not in options.without
-        # A constant is not in the arena: its RESHAPE is a copy.
-        held[layer.output] = held.get(layer.inputs[0], layer.output) if alias else layer.output
-        first.setdefault(held[layer.output], t)
-    last = dict(first)
-    for t, layer in enumerate(graph.layers):
-        for name in layer.inputs:
-            if name in held:
-                last[held[name]] = max(last[held[name]], t)
-    for name in graph.outputs:
-        if name in held:
-            last[held[name]] = len(graph.layers)
+class _Conflicts:
+    """For each pair of requests, the ranges of distances between their offsets that are forbidden, found once."""
 
-    overlaps: dict[str, dict[str, int]] = {root: {} for root in first}
-    for t, layer in enumerate(graph.layers):
-        if held[layer.output] != layer.output or "overlap" in options.without:
-            continue
-        for root in {held[name] for name in layer.inputs if name in held}:
-            distances = [
-                overlap_distance(layer, i, graph.tensors[name].shape, graph.tensors[layer.output].shape)
-                for i, name in enumerate(layer.inputs)
-                if held.get(name) == root
-            ]
-            if last[root] == t and None not in distances:
-                overlaps[root][layer.output] = max(d for d in distances if d is not None)
-    return [
-        Buffer(
-            tensors=tuple(name for name, of in held.items() if of == root),
-            size=graph.tensors[root].elements,
-            first=first[root],
-            last=last[root],
-            overlaps=overlaps[root],
-        )
-        for root in first
-    ]
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._requests = requests
+        self._known: list[list[Ranges | None]] = [[None] * len(requests) for _ in requests]
+
+    def between(self, a: int, b: int) -> Ranges:
+        """Open ranges in which ``offset of b - offset of a`` must not lie, ascending and apart."""
+        found = self._known[a][b]
+        if found is None:
+            found = self._known[a][b] = forbidden(self._requests[a], self._requests[b])
+            self._known[b][a] = [(-high, -low) for low, high in reversed(found)]
+        return found
 
 
-def _placements(requests: Sequence[Buffer], tries: int) -> Iterator[list[Buffer]]:
-    """Placements in several orders: large ones first, long-lived ones first, by time, and neighbours of the best."""
-    by_size = sorted(requests, key=lambda b: (-b.size, b.first))
-    best = by_size
-    best_placed = _place(by_size)
-    yield best_placed
-    for order in (
-        sorted(requests, key=lambda b: (b.first, -b.size)),
-        sorted(requests, key=lambda b: (-b.first, -b.size)),
-        sorted(requests, key=lambda b: (-(b.last - b.first) * b.size, b.first)),
-    ):
-        placed = _place(order)
-        if _extent(placed) < _extent(best_placed):
-            best, best_placed = order, placed
-            yield placed
-    least = _lower_bound(requests)
-    chance = random.Random(0)  # noqa: S311 - no secret; the same plan each time
-    for _ in range(tries if len(requests) > 2 else 0):
-        if _extent(best_placed) <= least:
-            return
-        order = list(best)
-        i, j = chance.randrange(len(order)), chance.randrange(len(order))
-        order.insert(j, order.pop(i))
-        placed = _place(order)
-        if _extent(placed) <= _extent(best_placed):
-            best, best_placed = order, placed
-            yield placed
-
-
-def _place(order: Sequence[Buffer]) -> list[Buffer]:
-    """Each buffer in turn where it lengthens the arena least, then in the tightest gap; offsets may be negative."""
-    placed: list[Buffer] = []
-    low = high = 0
-    for buffer in order:
-        ranges = sorted(r for r in (_forbidden(other, buffer) for other in placed) if r[0] < r[1])
-        merged: list[tuple[int, int]] = []
-        for start, end in ranges:
-            if merged and start < merged[-1][1]:
-                merged[-1] = merged[-1][0], max(merged[-1][1], end)
-            else:
-                merged.append((start, end))
-        candidates = [(0, 0)] if not merged else []
-        for i, (start, end) in enumerate(merged):
-            below = start - merged[i - 1][1] if i else 0
-            above = merged[i + 1][0] - end if i + 1 < len(merged) else 0
-            candidates += [(start // ALIGNMENT * ALIGNMENT, below), (-(-end // ALIGNMENT) * ALIGNMENT, above)]
-        fits = [
-            (max(high, x + buffer.size) - min(low, x), room, x)
-            for x, room in candidates
-            if not any(start < x < end for start, end in merged)
-        ]
-        _, _, offset = min(fits)
-        placed.append(replace(buffer, offset=offset))
-        low, high = min(low, offset), max(high, offset + buffer.size)
-    return placed
-
-
-def _forbidden(a: Buffer, b: Buffer) -> tuple[int, int]:
-    """Offsets between which ``b`` must not begin, given where ``a`` lies; empty if they do not meet in time."""
-    if a.first > b.last or b.first > a.last:
-        return 0, 0
-    distance = a.overlaps.get(b.tensors[0])
+def forbidden(a: Request, b: Request) -> Ranges:
+    """Open ranges in which the offset of ``b`` less that of ``a`` must not lie, ascending and apart."""
+    if a.moments is not None and b.moments is not None:
+        return [] if a.moment_set.isdisjoint(b.moment_set) else [(-b.size, a.size)]
+    ranges = [] if a.begin > b.until or b.begin > a.until else _meeting(a, b)
+    distance = a.overlaps.get(b.name)
     if distance is not None:  # b is written while a is read
-        return a.offset - distance, a.end
-    distance = b.overlaps.get(a.tensors[0])
-    if distance is not None:  # a is written while b is read
-        return a.offset - b.size, a.offset + distance
-    return a.offset - b.size, a.end
+        ranges.append((-distance, a.size))
+    distance = b.overlaps.get(a.name)
+    if distance is not None:
+        ranges.append((-b.size, distance))
+    return _merged(ranges)
 
 
-def _extent(placed: Sequence[Buffer]) -> int:
-    return max(buffer.end for buffer in placed) - min(buffer.offset for buffer in placed)
+def _meeting(a: Request, b: Request) -> Ranges:
+    """Distances at which two pieces that are needed at one moment would share a byte."""
+    if len(a.first) == len(b.first) == 1:
+        return [(-b.size, a.size)]
+    i, j = np.nonzero((a.first[:, None] <= b.last) & (b.first <= a.last[:, None]))
+    if len(i) == 0:
+        return []
+    if len(i) == len(a.first) * len(b.first):
+        return [(-b.size, a.size)]
+    low = a.piece_offsets[i] - b.piece_offsets[j] - b.piece_sizes[j]
+    high = a.piece_offsets[i] + a.piece_sizes[i] - b.piece_offsets[j]
+    return _merged_arrays(low, high)
 
 
-def _lower_bound(requests: Sequence[Buffer]) -> int:
-    """No plan is smaller: at each time, what is there, an output over its input counted once."""
-    least = 0
-    for t in {buffer.first for buffer in requests}:
-        alive = [buffer for buffer in requests if buffer.first <= t <= buffer.last]
-        total = sum(buffer.size for buffer in alive)
-        for buffer in alive:
-            shared = [
-                min(max(0, buffer.size + other.size - max(buffer.size + d, other.size)), other.size)
-                for other in alive
-                if (d := buffer.overlaps.get(other.tensors[0])) is not None
-            ]
-            total -= max(shared, default=0)
-        least = max(least, total)
-    return least
+def _merged_arrays(low: NDArray[np.int64], high: NDArray[np.int64]) -> Ranges:
+    order = np.argsort(low, kind="stable")
+    low, reach = low[order], np.maximum.accumulate(high[order])
+    begins = np.concatenate(([True], low[1:] >= reach[:-1]))
+    ends = np.concatenate((begins[1:], [True]))
+    return list(zip(low[begins].tolist(), reach[ends].tolist(), strict=True))
+
+
+def _merged(ranges: Ranges) -> Ranges:
+    if len(ranges) < 2:
+        return ranges
+    found: Ranges = []
+    for low, high in sorted(ranges):
+        if found and low < found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], high)
+        else:
+            found.append((low, high))
+    return found
+
+
+def _placements(requests: Sequence[Request], conflicts: _Conflicts, tries: int, least: int) -> Iterator[list[int]]:
+    """Offsets, each time for a smaller arena: large requests first, long ones, by time; then neighbours of the best."""
+    every = range(len(requests))
+
+    def size(i: int) -> int:
+        return requests[i].size
+
+    def begin(i: int) -> int:
+        return requests[i].begin
+
+    orders = [
+        sorted(every, key=lambda i: (-size(i), begin(i))),
+        sorted(every, key=lambda i: (begin(i), -size(i))),
+        sorted(every, key=lambda i: (-begin(i), -size(i))),
+        sorted(every, key=lambda i: (-(requests[i].until - begin(i)) * size(i), begin(i))),
+    ]
+    best, extent = orders[0], 1 << 62
+    chance = random.Random(0)  # noqa: S311 - no secret; the same plan each time
+    for attempt in range(len(orders) + (tries if len(requests) > 2 else 0)):
+        if extent <= least:
+            return
+        if attempt < len(orders):
+            order = orders[attempt]
+        else:
+            order = list(best)
+            order.insert(chance.randrange(len(order)), order.pop(chance.randrange(len(order))))
+        offsets = _place(requests, order, conflicts)
+        made = _extent(requests, offsets)
+        if made < extent:
+            yield offsets
+        if made <= extent:
+            best, extent = order, made
+
+
+def _place(requests: Sequence[Request], order: Sequence[int], conflicts: _Conflicts) -> list[int]:
+    """Each request in turn where it lengthens the arena least, then in the tightest gap; offsets may be negative."""
+    offsets = [0] * len(requests)
+    placed: list[int] = []
+    low = high = 0
+    for b in order:
+        taken = _merged([(offsets[a] + x, offsets[a] + y) for a in placed for x, y in conflicts.between(a, b)])
+        size = requests[b].size
+        best: tuple[int, int, int] | None = None
+        for i in range(len(taken) + 1):
+            # The gap before range i: from the end of the one before to its begin, both included.
+            start = -(-taken[i - 1][1] // ALIGNMENT) * ALIGNMENT if i else None
+            stop = taken[i][0] // ALIGNMENT * ALIGNMENT if i < len(taken) else None
+            if start is not None and stop is not None and start > stop:
+                continue
+            room = stop - start if start is not None and stop is not None else 1 << 40
+            for x in dict.fromkeys(x for x in (start, stop) if x is not None) or (0,):
+                found = (max(high, x + size) - min(low, x), room, x)
+                if best is None or found < best:
+                    best = found
+        assert best is not None
+        offsets[b] = best[2]
+        placed.append(b)
+        low, high = min(low, best[2]), max(high, best[2] + size)
+    return offsets
+
+
+def _extent(requests: Sequence[Request], offsets: Sequence[int]) -> int:
+    return max(x + r.size for r, x in zip(requests, offsets, strict=True)) - min(offsets)

@@ -12,43 +12,32 @@ from tinymbn_codegen.constants import (
     all_constants,
     as_lines,
     constants_of,
-    layer_symbol,
     shape_axes,
-    tensor_constant,
     weights_bytes,
 )
-from tinymbn_codegen.layer_views import LayerView, layer_view, step_window, title
-from tinymbn_codegen.memory import ALIGNMENT
+from tinymbn_codegen.layer_views import LayerView, layer_view
 from tinymbn_codegen.names import plain
-from tinymbn_codegen.plan import Place, Plan, Step
+from tinymbn_codegen.plan import Place, Plan
+from tinymbn_codegen.requests import ALIGNMENT
+from tinymbn_codegen.schedule_views import (
+    SegmentView,
+    counters_expression,
+    expression,
+    row_expression,
+    segment_views,
+)
 
 Pixels = NDArray[np.int8]  # (channels, 256)
 
 
 @dataclass(frozen=True)
-class WindowView:
-    """How the rows of a row kernel are found."""
+class RowInputView:
+    """The input where it comes row by row; ``place`` is a C expression of row y."""
 
-    kernel: int
-    height: int
-    row_bytes: int
-    first: str
-    dilation: int
-
-
-@dataclass(frozen=True)
-class StepView:
-    """One layer in the schedule; the texts are C expressions."""
-
-    index: int
-    number: str
-    title: str
-    function: str | None
-    inputs: tuple[str, ...]
-    output: str
     rows: int
-    row_bytes: int
-    window: WindowView | None
+    bytes: int
+    place: str
+    only_one: bool
 
 
 @dataclass(frozen=True)
@@ -117,12 +106,16 @@ class ModelView:
     pixel: PixelView | None
     channel_pixel: ChannelPixelView | None
     functions: tuple[FunctionView, ...]
-    steps: tuple[StepView, ...]
+    segments: tuple[SegmentView, ...]
+    after_input: tuple[SegmentView, ...]
+    counters: str
+    row_input: RowInputView | None
 
 
 def model_view(plan: Plan, layers: tuple[LayerView, ...], pixels: Pixels) -> ModelView:
     """Everything the model's files say but the layers' bodies and the constants' values."""
     offset, outputs = 0, []
+    segments = segment_views(plan)
     for i, place in enumerate(plan.outputs):
         outputs.append(_tensor_view(plan, place, offset, f"_{i}" if len(plan.outputs) > 1 else ""))
         offset += place.tensor.elements
@@ -131,7 +124,7 @@ def model_view(plan: Plan, layers: tuple[LayerView, ...], pixels: Pixels) -> Mod
     return ModelView(
         title=f"{plain(plan.graph.name)}: {len(plan.steps)} layers, {plan.graph.macs:,} MACs",
         facts=(
-            f"RAM    {plan.arena_bytes:,} bytes for all activations, the frame of {plan.input_bytes:,} included",
+            f"RAM    {plan.arena_bytes:,} bytes for all activations, {_input_text(plan)} included",
             f"flash  {weights_bytes(plan):,} bytes of constants",
         ),
         layer_table=_layer_table(plan),
@@ -147,7 +140,10 @@ def model_view(plan: Plan, layers: tuple[LayerView, ...], pixels: Pixels) -> Mod
         if same
         else ChannelPixelView(text, len(pixels), tuple(tuple(as_lines(channel)) for channel in pixels)),
         functions=tuple(FunctionView(layer.function, layer.parameters) for layer in layers),
-        steps=tuple(_step_view(plan, step) for step in plan.steps),
+        segments=segments,
+        after_input=segments[1:] if plan.options.input == "rows" else segments,
+        counters=counters_expression(plan),
+        row_input=_row_input_view(plan),
     )
 
 
@@ -170,36 +166,11 @@ def array_views(plan: Plan) -> tuple[ArrayView, ...]:
     )
 
 
-def _step_view(plan: Plan, step: Step) -> StepView:
-    window = None
-    if step.kernel is not None and step.kernel.rows:
-        height, width, channels = step.inputs[0].tensor.shape
-        w = step_window(step)
-        stride = f"y * {w.stride[0]}" if w.stride[0] > 1 else "y"
-        window = WindowView(
-            kernel=w.kernel[0],
-            height=height,
-            row_bytes=width * channels,
-            first=f"{stride} - {w.padding.top}" if w.padding.top else stride,
-            dilation=w.dilation[0],
-        )
-    return StepView(
-        index=step.index,
-        number=f"{step.index:02}",
-        title=title(step),
-        function=None if step.kernel is None else layer_symbol(plan, step),
-        inputs=tuple(_expression(plan, place) for place in step.inputs),
-        output=_expression(plan, step.output),
-        rows=step.rows,
-        row_bytes=step.row_bytes,
-        window=window,
-    )
-
-
-def _expression(plan: Plan, place: Place) -> str:
-    if place.offset is None:
-        return tensor_constant(plan, place.tensor.name).symbol
-    return f"{plan.options.name}_arena" + (f" + {place.offset}" if place.offset else "")
+def _row_input_view(plan: Plan) -> RowInputView | None:
+    if plan.options.input == "frame":
+        return None
+    place = plan.input
+    return RowInputView(place.rows, place.row_bytes, row_expression(plan, place, "y"), place.slots == 1)
 
 
 def _tensor_view(plan: Plan, place: Place, offset: int, suffix: str) -> TensorView:
@@ -208,11 +179,17 @@ def _tensor_view(plan: Plan, place: Place, offset: int, suffix: str) -> TensorVi
         shape=shape_axes(tensor.shape),
         bytes=tensor.elements,
         offset=offset,
-        place=_expression(plan, place),
+        place=expression(plan, place),
         scale=f"{tensor.scale:#.9g}",
         zero_point=tensor.zero_point,
         suffix=suffix,
     )
+
+
+def _input_text(plan: Plan) -> str:
+    if plan.input.streams:
+        return f"{plan.input.slots} rows of the input's {plan.input.rows}"
+    return f"the frame of {plan.input_bytes:,}"
 
 
 def _pixel_text(plan: Plan) -> str:

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from tinymbn.errors import OptionError
 
-PASSES = ("fold_padding", "alias_reshape", "overlap")
+PASSES = ("fold_padding", "alias_reshape", "overlap", "streaming")
 """Every pass and layout choice that can be switched off; none changes a byte of any tensor that remains."""
 
-Kernels = Literal["chosen", "plain"]
+KernelSet = Literal["dsp", "scalar", "plain"]
+"""Kernels for cores with the DSP extension, for those without, and the general ones that specify both."""
+
+Optimize = Literal["speed", "balanced", "ram"]
+
+Input = Literal["frame", "rows"]
+"""Whether the input lies in the arena as a whole, or comes row by row."""
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "kernels": get_args(KernelSet),
+    "optimize": get_args(Optimize),
+    "input": get_args(Input),
+}
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 # Names of files and symbols beside the model's own, and C's and C++'s words that would not be caught as such.
@@ -32,7 +44,9 @@ class Options:
     Attributes:
         name: the prefix of files and symbols, a C identifier.
         without: names of PASSES that are switched off.
-        kernels: "chosen" takes the fastest kernel whose preconditions are proved, "plain" always the general one.
+        kernels: which set the fastest kernel is taken of whose preconditions are proved.
+        optimize: what matters most where speed and RAM are at odds.
+        input: how the input comes.
 
     Raises:
         OptionError: a name that is no prefix, or no pass.
@@ -40,7 +54,9 @@ class Options:
 
     name: str = "model"
     without: frozenset[str] = field(default_factory=frozenset)
-    kernels: Kernels = "chosen"
+    kernels: KernelSet = "dsp"
+    optimize: Optimize = "balanced"
+    input: Input = "frame"
 
     def __post_init__(self) -> None:
         if not _IDENTIFIER.fullmatch(self.name) or "__" in self.name or self.name.endswith("_"):
@@ -52,13 +68,15 @@ class Options:
             raise OptionError(f'name "{self.name}": the firmware has a part of that name; choose another')
         for name in sorted(self.without - set(PASSES)):
             raise OptionError(f'pass "{name}" is not known; expected {", ".join(PASSES)}')
-        if self.kernels not in ("chosen", "plain"):
-            raise OptionError(f'kernels "{self.kernels}"; expected chosen or plain')
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise OptionError(f'{name} "{getattr(self, name)}"; expected {", ".join(known)}')
 
     @property
     def text(self) -> str:
         """One line, the same for the same options."""
-        return f"name={self.name};kernels={self.kernels};without={','.join(sorted(self.without))}"
+        chosen = (f"{name}={getattr(self, name)}" for name in _CHOICES)
+        return ";".join([f"name={self.name}", *chosen, f"without={','.join(sorted(self.without))}"])
 
     @classmethod
     def parse(cls, text: str) -> Options:
@@ -68,10 +86,15 @@ class Options:
             OptionError: it is the form of none.
         """
         fields = dict(part.partition("=")[::2] for part in text.split(";"))
-        if set(fields) != {"name", "kernels", "without"}:
-            raise OptionError(f'options "{text}": expected name, kernels and without')
-        kernels: Kernels = "plain" if fields["kernels"] == "plain" else "chosen"
-        options = cls(fields["name"], frozenset(filter(None, fields["without"].split(","))), kernels)
+        if set(fields) != {"name", "without", *_CHOICES}:
+            raise OptionError(f'options "{text}": expected name, {", ".join(_CHOICES)} and without')
+        options = cls(
+            fields["name"],
+            frozenset(filter(None, fields["without"].split(","))),
+            cast(KernelSet, fields["kernels"]),
+            cast(Optimize, fields["optimize"]),
+            cast(Input, fields["input"]),
+        )
         if options.text != text:
             raise OptionError(f'options "{text}" are not as tinymbn writes them')
         return options

@@ -1,16 +1,23 @@
-"""Graph + Board -> Plan: every kernel, offset and size decided. After this nothing computes an address."""
+"""Graph + Options -> Plan: every kernel, offset and size decided. After this nothing computes an address."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Graph, Tensor
 from tinymbn.layers import AnyLayer, Quantize
-from tinymbn_codegen.kernels import Kernel, choose
-from tinymbn_codegen.memory import Buffer, plan_memory
+from tinymbn_codegen.assignment import Choice, assign
+from tinymbn_codegen.check import check_plan
+from tinymbn_codegen.kernels import Kernel
+from tinymbn_codegen.layouts import Layout
+from tinymbn_codegen.memory import Buffer
 from tinymbn_codegen.options import Options
 from tinymbn_codegen.passes import optimise, without_edges
+from tinymbn_codegen.requests import COUNTERS, scratch_name, tensor_layouts, tensor_row_bytes
+from tinymbn_codegen.schedule import Segment, map_rows
+from tinymbn_codegen.streaming import arrange
 
 
 @dataclass(frozen=True)
@@ -20,10 +27,23 @@ class Place:
     Attributes:
         tensor: which it is.
         offset: from the arena's start; None for a constant, which is in flash.
+        layout: of its rows.
+        rows: it is made in; 1 where it is no map.
+        slots: rows that there is room for: row y lies in slot y % slots. Fewer than ``rows``: a ring.
+        row_bytes: from one slot to the next.
     """
 
     tensor: Tensor
     offset: int | None
+    layout: Layout
+    rows: int
+    slots: int
+    row_bytes: int
+
+    @property
+    def streams(self) -> bool:
+        """Only some of its rows exist at a time."""
+        return self.slots < self.rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +56,8 @@ class Step:
         kernel: which kernel does; None where the bytes are in their place already.
         inputs: what it reads.
         output: what it makes.
-        rows: in how many pieces of ``row_bytes`` the output is made, in the order of its bytes.
-        row_bytes: of one piece.
+        scratch: offset of what the kernel needs for itself; None where it needs nothing.
+        scratch_bytes: of that.
     """
 
     index: int
@@ -45,8 +65,8 @@ class Step:
     kernel: Kernel | None
     inputs: tuple[Place, ...]
     output: Place
-    rows: int
-    row_bytes: int
+    scratch: int | None
+    scratch_bytes: int
 
     @property
     def macs(self) -> int:
@@ -63,8 +83,10 @@ class Plan:
         options: what was asked for.
         sha256: of the model before the passes, ``model_file.fingerprint``, hexadecimal.
         steps: one a layer.
+        segments: the layers that run together, in running order.
         buffers: of the arena.
         arena_bytes: RAM for all activations, the frame included.
+        counters: offset of the counters of a segment that streams; None where none does.
         input: where the frame is put.
         outputs: the int8 tensors that are handed out, one after the other.
     """
@@ -73,8 +95,10 @@ class Plan:
     options: Options
     sha256: str
     steps: tuple[Step, ...]
+    segments: tuple[Segment, ...]
     buffers: tuple[Buffer, ...]
     arena_bytes: int
+    counters: int | None
     input: Place
     outputs: tuple[Place, ...]
 
@@ -104,39 +128,60 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
     """
     _check(graph)
     graph = optimise(without_edges(graph), options)
-    buffers, arena_bytes = plan_memory(graph, options, tries)
-    offsets = {name: buffer.offset for buffer in buffers for name in buffer.tensors}
-    moves = {name: buffer.tensors[0] for buffer in buffers for name in buffer.tensors}
+    choices = assign(graph, options)
+    if options.input == "rows":
+        _check_rows(graph, choices)
+    arrangement = arrange(graph, choices, options, tries)
+    found = {name: buffer for buffer in arrangement.buffers for name in (buffer.request.name, *buffer.request.tensors)}
+    layouts = tensor_layouts(graph, choices)
 
     def place(name: str) -> Place:
-        return Place(graph.tensors[name], offsets.get(name))
+        rows, row_bytes = map_rows(graph.tensors[name].shape), tensor_row_bytes(graph, name, layouts[name])
+        buffer = found.get(name)
+        slots = arrangement.timeline.rings.get(name, rows)
+        slots = buffer.request.slots if buffer is not None and slots < rows else rows
+        return Place(
+            graph.tensors[name], buffer.offset if buffer is not None else None, layouts[name], rows, slots, row_bytes
+        )
 
     steps = []
-    for index, layer in enumerate(graph.layers):
-        made = graph.tensors[layer.output]
-        in_place = moves[layer.output] != layer.output
-        rows = made.shape[0] if len(made.shape) == 3 else 1
+    for index, (layer, choice) in enumerate(zip(graph.layers, choices, strict=True)):
+        scratch = found.get(scratch_name(index))
         steps.append(
             Step(
                 index=index,
                 layer=layer,
-                kernel=None if in_place else choose(layer, graph, options),
+                kernel=choice.kernel,
                 inputs=tuple(place(name) for name in layer.inputs),
                 output=place(layer.output),
-                rows=rows,
-                row_bytes=made.elements // rows,
+                scratch=scratch.offset if scratch is not None else None,
+                scratch_bytes=choice.scratch_bytes,
             )
         )
-    return Plan(
+    counters = found.get(COUNTERS)
+    plan = Plan(
         graph=graph,
         options=options,
         sha256=sha256,
         steps=tuple(steps),
-        buffers=buffers,
-        arena_bytes=arena_bytes,
+        segments=arrangement.timeline.segments,
+        buffers=arrangement.buffers,
+        arena_bytes=arrangement.arena_bytes,
+        counters=counters.offset if counters is not None else None,
         input=place(graph.input),
         outputs=tuple(place(name) for name in graph.outputs),
     )
+    check_plan(plan)
+    return plan
+
+
+def _check_rows(graph: Graph, choices: Sequence[Choice]) -> None:
+    first = graph.layers[0]
+    if len(graph.input_tensor.shape) != 3 or first.inputs[0] != graph.input or not choices[0].rows:
+        raise UnsupportedError(
+            f'model {graph.name!r}: its first layer, "{first.name}" ({first.kind}), does not take the input row by '
+            "row; leave out --input rows"
+        )
 
 
 def _check(graph: Graph) -> None:

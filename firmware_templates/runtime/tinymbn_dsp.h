@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "tinymbn_layers.h"
+
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
 #define TINYMBN_HAS_DSP 1
 #include <arm_acle.h>
@@ -21,7 +23,6 @@
 
 /* Words in an arena of bytes. */
 typedef uint32_t __attribute__((may_alias)) tinymbn_word;
-typedef uint16_t __attribute__((may_alias)) tinymbn_half;
 
 static inline int32_t tinymbn_low(uint32_t pair)
 {
