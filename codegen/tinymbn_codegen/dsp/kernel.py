@@ -1,0 +1,28 @@
+"""What the template of a kernel for the DSP extension is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class DspKernel:
+    """One layer's function, all but its name.
+
+    Attributes:
+        template: of its body, below ``firmware_templates``.
+        parameters: of the C function.
+        numbers: of the enum at its head.
+        details: whatever else the template needs, finished: it computes nothing.
+        constants: arrays it reads: role, values (int8, int16 or int32), and what their axes are.
+    """
+
+    template: str
+    parameters: str
+    numbers: dict[str, int]
+    details: Mapping[str, Any]
+    constants: tuple[tuple[str, NDArray[Any], str], ...]
