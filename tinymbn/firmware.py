@@ -21,7 +21,7 @@ from tinymbn_codegen.project import PLAN_FILE, firmware_files, library_files
 
 def plan_model(graph: Graph, board: Board, options: Options) -> tuple[Plan, Budget]:
     """How a model would run on a board, and what it takes of it, whether it fits or not."""
-    plan = make_plan(graph, options, fingerprint(graph))
+    plan = make_plan(graph, options.on(board.core), fingerprint(graph))
     return plan, make_budget(plan, board)
 
 

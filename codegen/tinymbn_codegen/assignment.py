@@ -44,7 +44,7 @@ def assign(graph: Graph, options: Options) -> tuple[Choice, ...]:
     """
     moved = _moved(graph, options)
     kernels = [None if layer.output in moved else choose(layer, graph, options.kernels) for layer in graph.layers]
-    planar = _planar(graph, kernels) if options.kernels == "dsp" else set()
+    planar = _planar(graph, kernels) if options.kernels in ("chosen", "dsp") else set()
     readers: dict[str, list[int]] = {name: [] for name in graph.tensors}
     for k, layer in enumerate(graph.layers):
         for name in layer.inputs:

@@ -6,7 +6,6 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.layers import Conv2D, Dense, Depthwise, Lookup, ResizeNearest, Shape
@@ -21,7 +20,7 @@ class Constant:
     Attributes:
         symbol: its C name.
         role: what the kernel's text calls it.
-        values: int8 or int32, C-contiguous.
+        values: int8, int16 or int32, C-contiguous.
         axes: what the axes are, such as ``(C_OUT, KERNEL_H, KERNEL_W, C_IN)``.
     """
 
@@ -29,6 +28,11 @@ class Constant:
     role: str
     values: NDArray[Any]
     axes: str
+
+    @property
+    def type(self) -> str:
+        """Of its elements, in C."""
+        return f"int{8 * self.values.dtype.itemsize}_t"
 
     @property
     def bytes(self) -> bytes:
@@ -51,7 +55,9 @@ def constants_of(plan: Plan, step: Step) -> tuple[Constant, ...]:
 
     found: list[Constant] = []
     layer = step.layer
-    if isinstance(layer, Conv2D | Depthwise | Dense):
+    if step.dsp is not None:
+        found = [own(role, values, axes) for role, values, axes in step.dsp.constants]
+    elif isinstance(layer, Conv2D | Depthwise | Dense):
         weights = layer.weights
         axes = {
             "conv2d": "(C_OUT, KERNEL_H, KERNEL_W, C_IN)",
@@ -108,7 +114,7 @@ def weights_bytes(plan: Plan) -> int:
 def as_lines(values: NDArray[Any]) -> list[str]:
     """The numbers as lines of a C initialiser, at most 110 columns wide."""
     flat = values.ravel()
-    width = 5 if values.dtype == np.int8 else 13
+    width = {1: 5, 2: 7, 4: 13}[values.dtype.itemsize]
     numbers = ["(-2147483647 - 1)" if n == -(2**31) else str(n) for n in flat.tolist()]
     per_line = 106 // (width + 1)
     return [", ".join(numbers[i : i + per_line]) + "," for i in range(0, len(numbers), per_line)]

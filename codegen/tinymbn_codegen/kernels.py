@@ -106,7 +106,7 @@ def choose(layer: AnyLayer, graph: Graph, kernels: KernelSet) -> Kernel:
 
     Those of the DSP extension also want their maps in layouts of their own: see ``assignment``.
     """
-    if kernels == "dsp":
+    if kernels in ("chosen", "dsp"):
         input_tensor, output = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
         for name, supports in dsp.SUPPORTS.items():
             if layer.inputs[0] not in graph.constants and supports(layer, input_tensor, output):

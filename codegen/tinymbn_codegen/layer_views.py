@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from tinymbn.errors import UnsupportedError
 from tinymbn.fixedpoint import ADD_LEFT_SHIFT, DENSE_STEPS
@@ -78,6 +79,7 @@ class LayerView:
         numbers: lines of the enum at its head.
         constants: arrays it reads.
         operands: of kinds with any number of inputs.
+        details: what else the template of a kernel for the DSP extension is told.
     """
 
     template: str
@@ -87,28 +89,30 @@ class LayerView:
     numbers: tuple[str, ...]
     constants: tuple[ConstantView, ...]
     operands: tuple[Operand, ...]
+    details: Mapping[str, Any]
 
 
 def layer_view(plan: Plan, step: Step) -> LayerView:
     """The view of a layer that has a kernel."""
     assert step.kernel is not None
-    numbers = _numbers(step)
+    numbers = _numbers(step) if step.dsp is None else step.dsp.numbers
     own = [c for c in constants_of(plan, step) if c.role != c.symbol]
     operands = _operands(step)
-    if step.kernel.rows:
+    if step.dsp is not None:
+        parameters = step.dsp.parameters
+    elif step.kernel.rows:
         parameters = f"const int8_t *const rows[{step_window(step).kernel[0]}], int8_t *output"
     else:
         parameters = "".join(f"const int8_t *{operand.name}, " for operand in operands) + "int8_t *output"
     return LayerView(
-        template=f"layers/{step.kernel.name}.c.j2",
+        template=f"layers/{step.kernel.name}.c.j2" if step.dsp is None else step.dsp.template,
         title=title(step),
         function=layer_symbol(plan, step),
         parameters=parameters,
         numbers=_enum(numbers),
-        constants=tuple(
-            ConstantView("int8_t" if c.values.itemsize == 1 else "int32_t", c.role, c.symbol, c.axes) for c in own
-        ),
+        constants=tuple(ConstantView(c.type, c.role, c.symbol, c.axes) for c in own),
         operands=operands,
+        details=step.dsp.details if step.dsp is not None else {},
     )
 
 

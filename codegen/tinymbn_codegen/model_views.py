@@ -156,7 +156,7 @@ def array_views(plan: Plan) -> tuple[ArrayView, ...]:
     """The definitions of all constants."""
     return tuple(
         ArrayView(
-            type="int8_t" if constant.values.itemsize == 1 else "int32_t",
+            type=constant.type,
             symbol=constant.symbol,
             count=constant.values.size,
             axes=constant.axes,

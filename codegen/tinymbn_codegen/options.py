@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
 from tinymbn.errors import OptionError
@@ -11,13 +11,15 @@ from tinymbn.errors import OptionError
 PASSES = ("fold_padding", "alias_reshape", "overlap", "streaming")
 """Every pass and layout choice that can be switched off; none changes a byte of any tensor that remains."""
 
-KernelSet = Literal["dsp", "scalar", "plain"]
-"""Kernels for cores with the DSP extension, for those without, and the general ones that specify both."""
+KernelSet = Literal["chosen", "dsp", "scalar", "plain"]
+"""For cores with the DSP extension, for those without, and the general kernels that specify both; or the core's own."""
 
 Optimize = Literal["speed", "balanced", "ram"]
 
 Input = Literal["frame", "rows"]
 """Whether the input lies in the arena as a whole, or comes row by row."""
+
+_CORES_WITHOUT_DSP = ("cortex-m0", "cortex-m0plus", "cortex-m3")
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kernels": get_args(KernelSet),
@@ -44,7 +46,8 @@ class Options:
     Attributes:
         name: the prefix of files and symbols, a C identifier.
         without: names of PASSES that are switched off.
-        kernels: which set the fastest kernel is taken of whose preconditions are proved.
+        kernels: which set the fastest kernel is taken of whose preconditions are proved; "chosen" is the set of the
+            core once ``on`` has said which, else "dsp", which every machine runs.
         optimize: what matters most where speed and RAM are at odds.
         input: how the input comes.
 
@@ -54,7 +57,7 @@ class Options:
 
     name: str = "model"
     without: frozenset[str] = field(default_factory=frozenset)
-    kernels: KernelSet = "dsp"
+    kernels: KernelSet = "chosen"
     optimize: Optimize = "balanced"
     input: Input = "frame"
 
@@ -71,6 +74,12 @@ class Options:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise OptionError(f'{name} "{getattr(self, name)}"; expected {", ".join(known)}')
+
+    def on(self, core: str) -> Options:
+        """The same for a core: with its set of kernels where none was asked for."""
+        if self.kernels != "chosen":
+            return self
+        return replace(self, kernels="scalar" if core in _CORES_WITHOUT_DSP else "dsp")
 
     @property
     def text(self) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Graph, Tensor
 from tinymbn.layers import AnyLayer, Quantize
+from tinymbn_codegen import dsp
 from tinymbn_codegen.assignment import Choice, assign
 from tinymbn_codegen.check import check_plan
+from tinymbn_codegen.dsp.kernel import DspKernel
 from tinymbn_codegen.kernels import Kernel
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.memory import Buffer
@@ -67,6 +70,15 @@ class Step:
     output: Place
     scratch: int | None
     scratch_bytes: int
+
+    @cached_property
+    def dsp(self) -> DspKernel | None:
+        """What the kernel is told, and its constants, where it is one for the DSP extension; found when asked for."""
+        make = dsp.KERNELS.get(self.kernel.name) if self.kernel is not None else None
+        if make is None:
+            return None
+        tensors = [place.tensor for place in self.inputs]
+        return make(self.layer, tensors, self.output.tensor, self.inputs[0].layout, self.output.layout)
 
     @property
     def macs(self) -> int:
