@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Run
-from tests.firmwares import DIGITS, EMULATED, PICTURES, firmware, model, run_verify
+from tests.firmwares import DIGITS, EMULATED, PICTURES, copy, firmware, model, run_verify
 from tests.shared import SHARED, needs_shared
 from tinymbn.interpreter import Interpreter
+from tinymbn.paths import SHIPPED_MODEL
 from tinymbn.stimuli import stimuli
 from tinymbn.verdict import Verdict
 from tinymbn_codegen.options import PASSES, Options
@@ -85,6 +86,19 @@ def test_json_and_the_report_say_what_was_compared_and_with_what(run: Run, tmp_p
     assert values["compiler"].endswith("-O2")
     assert 0 < values["stack"]["used"] < values["stack"]["reserved"]
     assert values["remarks"] == []
+
+
+@pytest.mark.parametrize("read", ["model.npz", "7.png", "firmware.elf", "plan.json"])
+def test_a_report_replaces_nothing_that_is_read(read: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "model.npz").write_bytes(SHIPPED_MODEL.read_bytes())
+    (tmp_path / "7.png").write_bytes(PICTURES[0].read_bytes())
+    folder = copy(firmware("host"), tmp_path / "firmware")
+    file = next(tmp_path.rglob(read))
+    before = file.read_bytes()
+    done = run("verify", "7.png", "--firmware", folder, "--report", file)
+    assert done.code == 2
+    assert f"{file}: it is read, and would be replaced" in done.err
+    assert file.read_bytes() == before
 
 
 def test_the_text_names_board_model_inputs_and_bytes(run: Run) -> None:

@@ -182,10 +182,15 @@ def require_output(path: Path, inputs: Sequence[Path | None]) -> None:
 
     A ``.npz`` model may be replaced by itself with other labels.
     """
-    from tinymbn.files import require_writable
-
     if path.suffix.lower() != ".npz":
         raise usage(f"{path}: expected a name that ends in .npz")
+    require_other_file(path, inputs)
+
+
+def require_other_file(path: Path, inputs: Sequence[Path | None]) -> None:
+    """Refuse, before long work, an output that cannot be written or would replace an input."""
+    from tinymbn.files import require_writable
+
     require_writable(path)
     for other in inputs:
         try:

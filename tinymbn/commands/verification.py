@@ -49,16 +49,18 @@ def verify(
     """
     from tinymbn.inference import find_pictures
     from tinymbn.stimuli import stimuli
+    from tinymbn_codegen.project import PLAN_FILE
 
     model, images = arguments.split_model(files)
     if count == 0 and not images:
         raise arguments.usage("there is nothing to compare: no IMAGE, and -n 0")
+    pictures = find_pictures(images)
     if report is not None:
-        from tinymbn.files import require_writable
-
-        require_writable(report)
+        arguments.require_other_file(report, [model or arguments.MODEL_HERE, *pictures])
     request = wanted(model)
-    inputs = stimuli(request.graph, find_pictures(images), count, seed)
+    if report is not None and request.folder is not None:
+        arguments.require_other_file(report, [request.folder / PLAN_FILE, *request.folder.glob("*.elf")])
+    inputs = stimuli(request.graph, pictures, count, seed)
     return run_verification(request, inputs, report=report, as_json=as_json, quiet=quiet or as_json)
 
 
