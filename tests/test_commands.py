@@ -190,6 +190,15 @@ def test_the_elf_runs_as_it_lies_there_and_edited_sources_are_no_error(run: Run,
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+def test_of_an_elf_that_was_not_built_here_no_compiler_is_told(run: Run, tmp_path: Path) -> None:
+    folder = copy(firmware("host"), tmp_path / "firmware")
+    assert json.loads(run("verify", "--firmware", folder, "-n", 1, "--json").out)["compiler"].endswith(" -O2")
+    replace(folder / "Makefile", "OPTIMISE = -O2", "OPTIMISE = -O1")
+    os.utime(folder / "model_layers.c")
+    make(folder)
+    assert json.loads(run("verify", "--firmware", folder, "-n", 1, "--json").out)["compiler"] == ""
+
+
 def test_an_elf_alone_will_do(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "alone"
     folder.mkdir()

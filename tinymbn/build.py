@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -128,14 +129,15 @@ def build(
         raise _overflow(project, str(error)) or error from None
     usage = () if plan.host else memory_usage(read_sections(project.target), project.memory)
     result = BuildResult(project.target, toolchain, optimise, usage, stack, "".join(said))
-    (folder / _COMPILER_FILE).write_text(f"{result.compiler}\n", encoding="utf-8")
+    (folder / _COMPILER_FILE).write_text(f"{_sha256(project.target)} {result.compiler}\n", encoding="utf-8")
     return result
 
 
 def read_compiler(folder: Path) -> str:
-    """What the last build in a generated folder was made by; empty where nobody knows."""
+    """What built the ``.elf`` in a folder; empty where nobody knows, as after a ``make``."""
     try:
-        return (folder / "build" / _COMPILER_FILE).read_text(encoding="utf-8").strip()
+        built, _, compiler = (folder / "build" / _COMPILER_FILE).read_text(encoding="utf-8").strip().partition(" ")
+        return compiler if built in [_sha256(elf) for elf in folder.glob("*.elf")] else ""
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -152,6 +154,10 @@ def memory_usage(sections: Sequence[Section], memory: Sequence[Region]) -> tuple
         )
         found.append(Usage(region.name, region.kind, used, region.size))
     return tuple(found)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _size(path: Path) -> int:
