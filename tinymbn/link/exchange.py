@@ -17,7 +17,8 @@ from tinymbn.link.transport import Transport
 BAUDS = (921600, 460800, 230400, 115200)
 MOST_TRIES = 12
 
-_FIRST_EXCHANGE_S = 3.0  # QEMU looks once a second whether somebody reads
+FIRST_EXCHANGE_S = 3.0  # QEMU looks once a second whether somebody reads
+PORT_EXCHANGE_S = 2.5  # of a port: that nobody is there is said in under 5 s, the start of the program included
 _OTHER_BAUD_S = 0.4
 _QUIET_S = 0.1
 _BOOT_TEXT_S = 0.5
@@ -78,8 +79,11 @@ class Exchange:
         self._echoes = 0  # requests received: our own words
         self._strangers = 0  # whole frames that belong to none of our requests
 
-    def sync(self) -> None:
+    def sync(self, first_s: float = FIRST_EXCHANGE_S) -> None:
         """Finds the board at this baud rate or another and starts a new epoch.
+
+        Args:
+            first_s: at this baud rate.
 
         Raises:
             DeviceError: nothing was received at all.
@@ -91,7 +95,7 @@ class Exchange:
         self._reader = FrameReader()
         self._echoes = self._strangers = 0
         self._listen()
-        if self._sync_within(_FIRST_EXCHANGE_S - (self.transport.now() - begin)):
+        if self._sync_within(first_s - (self.transport.now() - begin)):
             return
         for baud in BAUDS:
             if baud != first_baud:

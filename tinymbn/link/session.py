@@ -10,7 +10,16 @@ from types import TracebackType
 
 from tinymbn.errors import FirmwareError, LinkError
 from tinymbn.link import messages
-from tinymbn.link.exchange import MOST_TRIES, BoardResetError, Exchange, NoReplyError, Patience, RefusedError
+from tinymbn.link.exchange import (
+    FIRST_EXCHANGE_S,
+    MOST_TRIES,
+    PORT_EXCHANGE_S,
+    BoardResetError,
+    Exchange,
+    NoReplyError,
+    Patience,
+    RefusedError,
+)
 from tinymbn.link.frame import VERSION, payload_room
 from tinymbn.link.messages import (
     Counters,
@@ -65,7 +74,7 @@ def open_session(path: str, baud: int, *, opened: Callable[[], None] | None = No
     try:
         if opened is not None:
             opened()
-        session.sync()
+        session.sync(PORT_EXCHANGE_S if opened is None else FIRST_EXCHANGE_S)
         session.hello()
     except BaseException:
         session.close()
@@ -101,9 +110,9 @@ class Session:
         """Data bytes a frame carries at present: fewer after failures."""
         return self._size
 
-    def sync(self) -> None:
-        """Starts over with whatever state the line and the board are in."""
-        self._exchange.sync()
+    def sync(self, first_s: float = FIRST_EXCHANGE_S) -> None:
+        """Starts over with whatever state the line and the board are in; ``first_s`` at this baud rate, then others."""
+        self._exchange.sync(first_s)
 
     def close(self) -> None:
         """Leaves the board at the baud rate it was found at, if it still answers, and closes the line."""
