@@ -45,3 +45,12 @@ def _steady(text: str) -> str:
 
 def test_the_readme_shows_commands() -> None:
     assert len(BLOCKS) >= 7
+
+
+def test_the_files_that_documents_name_are_there() -> None:
+    documents = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *(CHECKOUT / "docs").glob("*.md")]
+    named = {
+        name for file in documents for name in re.findall(r"\b(?:tests|scripts|tinymbn)/[\w/]+\.\w+", file.read_text())
+    }
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not (CHECKOUT / name).exists()] == []
