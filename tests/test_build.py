@@ -78,6 +78,19 @@ def test_make_builds_the_same_program(board: str, request: pytest.FixtureRequest
         assert own == theirs
 
 
+@pytest.mark.parametrize("board", ["qemu-m3", "pico"])
+def test_make_offers_the_flash_tools_that_the_board_has_and_no_others(board: str, run: Run) -> None:
+    assert run("codegen", "--board", board, "-o", "made", "-q").code == 0
+    told = Path("made", "Makefile").read_text().partition("CC =")[0]
+    offered = re.findall(r"#   make (flash\S*) +onto the board, by (\S+)", told)
+    tools = [tool.tool for tool in load_board(board).flash if any("{elf}" in part for part in tool.arguments)]
+    assert offered == [("flash" if tool == tools[0] else f"flash-{tool}", tool) for tool in tools]
+    for target, tool in offered:
+        done = subprocess.run(["make", "-n", "-C", "made", target], capture_output=True, text=True, check=True)
+        assert f"\n{tool} " in done.stdout
+    assert ("tinymbn flash" in Path("made", "README.md").read_text()) == bool(tools)
+
+
 def test_make_goes_on_where_tinymbn_build_ended(tmp_path: Path) -> None:
     folder = copy(firmware("qemu-m3"), tmp_path / "made")
     before = {path: path.stat().st_mtime_ns for path in (folder / "build").rglob("*.o")}

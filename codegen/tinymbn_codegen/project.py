@@ -35,6 +35,7 @@ class FlashTarget:
     """A way of flashing as a target of the Makefile."""
 
     name: str
+    tool: str
     command: str
 
 
@@ -165,7 +166,9 @@ def _flash_targets(board: Board) -> tuple[FlashTarget, ...]:
     tools = [tool for tool in board.flash if any("{elf}" in argument for argument in tool.arguments)]
     names = ["flash", *(f"flash-{tool.tool}" for tool in tools[1:])]
     return tuple(
-        FlashTarget(name, " ".join([tool.tool, *(_quoted(a.replace("{elf}", FIRMWARE)) for a in tool.arguments)]))
+        FlashTarget(
+            name, tool.tool, " ".join([tool.tool, *(_quoted(a.replace("{elf}", FIRMWARE)) for a in tool.arguments)])
+        )
         for name, tool in zip(names, tools, strict=False)
     )
 
