@@ -43,6 +43,16 @@ def test_what_fits_passes_and_says_nothing() -> None:
     require_fit(model(), plan, board, make_budget(plan, board))
 
 
+def test_each_memory_that_is_too_small_is_told_the_worst_first() -> None:
+    plan, board = make_plan(model(), OPTIONS, ""), load_board("qemu-m0")
+    small = {"ram": 4096, "flash": 8192}
+    board = replace(board, memory=tuple(replace(m, size=small.get(m.kind, m.size)) for m in board.memory))
+    budget = make_budget(plan, board)
+    with pytest.raises(PlanError, match=r"flash .*does not fit by .* of 8,192; ram .*does not fit by .* of 4,096; "):
+        require_fit(model(), plan, board, budget)
+    assert budget.missing is budget.short[0]
+
+
 @needs_shared
 @pytest.mark.parametrize(("name", "board_name"), [("person_detect", "qemu-m0"), ("vww_96_int8", "qemu-m0")])
 def test_the_bytes_that_lack_are_those_that_would_do(name: str, board_name: str) -> None:

@@ -75,10 +75,14 @@ class Budget:
         return sum(part.bytes for part in self.parts if (part.use in flash) == (kind == "flash"))
 
     @property
+    def short(self) -> tuple[Room, ...]:
+        """The memories that lack something, the one that lacks most first."""
+        return tuple(sorted((room for room in self.rooms if room.missing), key=lambda room: -room.missing))
+
+    @property
     def missing(self) -> Room | None:
         """The memory that lacks most; None where all fits."""
-        short = [room for room in self.rooms if room.missing]
-        return max(short, key=lambda room: room.missing) if short else None
+        return next(iter(self.short), None)
 
 
 def make_budget(plan: Plan, board: Board) -> Budget:

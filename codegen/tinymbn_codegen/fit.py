@@ -67,14 +67,15 @@ def require_fit(graph: Graph, plan: Plan, board: Board, budget: Budget) -> None:
     Raises:
         PlanError: it does not; the text says by how much, and what would.
     """
-    room = budget.missing
-    if room is None:
+    if not budget.short:
         return
     sizes = largest_sizes(graph, board, plan.options)
     advice = (
         f"largest that would: {'; '.join(size.text for size in sizes)}" if sizes else "no smaller one of its kind would"
     )
-    raise PlanError(
-        f"{plain(graph.name)} on {board.name}: {room.memory.name} ({room.memory.kind}): does not fit by "
-        f"{room.missing:,} bytes: {room.used:,} of {room.memory.size:,}; {advice}"
+    lacks = "; ".join(
+        f"{room.memory.name} ({room.memory.kind}): does not fit by {room.missing:,} bytes: "
+        f"{room.used:,} of {room.memory.size:,}"
+        for room in budget.short
     )
+    raise PlanError(f"{plain(graph.name)} on {board.name}: {lacks}; {advice}")
