@@ -61,14 +61,14 @@ def firmware(
     board: str,
     model_name: str = DIGITS,
     options: Options = Options(),  # noqa: B008 - frozen
-    optimise: str = "-O2",
+    level: str = "-O2",
     compiler: CompilerName | None = None,
 ) -> Path:
     """The folder of a firmware, built; nobody changes it: see ``copy``."""
     require_tools(board)
     folder = Path(tempfile.mkdtemp(prefix=f"{board}-", dir=_root().name))
     write_firmware(model(model_name), load_board(board), options, folder)
-    build_folder(folder, optimise=optimise, compiler=compiler)
+    build_folder(folder, level=level, compiler=compiler)
     return folder
 
 

@@ -51,7 +51,7 @@ class BuildResult:
     Attributes:
         target: the file.
         toolchain: by which.
-        optimise: at which level.
+        level: at which level.
         usage: of each memory; empty for a library or the host.
         stack: checked; None for a library or the host.
         warnings: what the compiler said.
@@ -59,7 +59,7 @@ class BuildResult:
 
     target: Path
     toolchain: Toolchain
-    optimise: str
+    level: str
     usage: tuple[Usage, ...]
     stack: StackCheck | None
     warnings: str
@@ -67,14 +67,14 @@ class BuildResult:
     @property
     def compiler(self) -> str:
         """Compiler and level in one line."""
-        return f"{self.toolchain.version} {self.optimise}"
+        return f"{self.toolchain.version} {self.level}"
 
 
 def build(
     project: Project,
     toolchain: Toolchain,
     *,
-    optimise: str = "-O2",
+    level: str = "-O2",
     extra: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> BuildResult:
@@ -83,7 +83,7 @@ def build(
     Args:
         project: the folder.
         toolchain: the compiler.
-        optimise: ``-O0`` to ``-O3`` or ``-Os``.
+        level: ``-O0`` to ``-O3`` or ``-Os``.
         extra: further flags of the compiler.
         progress: called with the number of files done and of all.
 
@@ -99,7 +99,7 @@ def build(
     is_gcc = toolchain.name == "gcc"
     target_flags = plan.gcc if is_gcc else plan.zig
     defines = [f"-D{define}" for define in plan.defines]
-    common = [*target_flags, *plan.warnings, "-std=c11", optimise, "-g", *plan.flags, *defines, "-I.", *extra]
+    common = [*target_flags, *plan.warnings, "-std=c11", level, "-g", *plan.flags, *defines, "-I.", *extra]
     common += ["-MMD", "-MP"]  # make goes on from here, and has to know of the headers
 
     def compile_one(source: str, made: Path) -> str:
@@ -117,9 +117,9 @@ def build(
     names = [str(made.relative_to(project.folder)) for made in objects]
     if plan.library:
         _run([*toolchain.archiver, "rcs", plan.target, *names], project.folder, plan.target)
-        return BuildResult(project.target, toolchain, optimise, (), None, "".join(said))
+        return BuildResult(project.target, toolchain, level, (), None, "".join(said))
     link_flags, libraries = (plan.link, plan.libraries) if is_gcc else (plan.zig_link, ())
-    stack = None if plan.host else _check_stack(project, folder, strict=is_gcc and optimise in BOUNDED_LEVELS)
+    stack = None if plan.host else _check_stack(project, folder, strict=is_gcc and level in BOUNDED_LEVELS)
     if stack is not None and stack.reserved != project.stack_bytes:
         link_flags = _with_stack(project, link_flags, stack.reserved)
     link = [*toolchain.compiler, *target_flags, *link_flags, "-o", plan.target, *names, *libraries]
@@ -128,7 +128,7 @@ def build(
     except ToolError as error:
         raise _overflow(project, str(error)) or error from None
     usage = () if plan.host else memory_usage(read_sections(project.target), project.memory)
-    result = BuildResult(project.target, toolchain, optimise, usage, stack, "".join(said))
+    result = BuildResult(project.target, toolchain, level, usage, stack, "".join(said))
     (folder / _COMPILER_FILE).write_text(f"{_sha256(project.target)} {result.compiler}\n", encoding="utf-8")
     return result
 

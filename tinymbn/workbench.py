@@ -33,7 +33,7 @@ class Request:
         emulate: run it in the board's emulator.
         port: of the board; None: found by its USB ids.
         baud: to go to; None: the fastest the board's clock can make.
-        optimise: level for a build.
+        level: level for a build.
         compiler: for a build; None: any.
     """
 
@@ -44,7 +44,7 @@ class Request:
     emulate: bool = False
     port: str | None = None
     baud: int | None = None
-    optimise: str = "-O2"
+    level: str = "-O2"
     compiler: CompilerName | None = None
 
     @property
@@ -138,7 +138,7 @@ def _elf(request: Request, progress: Callable[[str], None]) -> Iterator[tuple[Pa
         folder = Path(scratch) / "firmware"
         write_firmware(request.graph, request.board, request.options, folder)
         progress("building")
-        result = build_folder(folder, compiler=request.compiler, optimise=request.optimise)
+        result = build_folder(folder, compiler=request.compiler, level=request.level)
         yield result.target, result.compiler
 
 
@@ -146,13 +146,13 @@ def build_folder(
     folder: Path,
     *,
     compiler: CompilerName | None = None,
-    optimise: str = "-O2",
+    level: str = "-O2",
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> BuildResult:
     """Build a generated folder with the compiler asked for, or the first there is."""
     project = read_project(folder)
     toolchain = find_toolchain(host=project.build.host, wanted=compiler)
-    return build(project, toolchain, optimise=optimise, progress=progress)
+    return build(project, toolchain, level=level, progress=progress)
 
 
 def find_elf(folder: Path) -> Path:

@@ -33,26 +33,47 @@ port = click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN
 emulate = click.option("--emulate", is_flag=True, help="Run in the board's emulator.")
 runner = click.option("--runner", metavar="TOOL", help="Default: the first of the board's that is installed.")
 compiler = click.option("--compiler", type=click.Choice(["gcc", "zig"]), help="Default: gcc, else zig.")
-optimise = click.option(
-    "--optimise", type=click.Choice(["-O0", "-O1", "-O2", "-O3", "-Os"]), default="-O2", help="Default: -O2."
+level = click.option(
+    "--level",
+    type=click.Choice(["-O0", "-O1", "-O2", "-O3", "-Os"]),
+    default="-O2",
+    help="Of the compiler. Default: -O2.",
 )
 
 
 def generator_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Hands the command ``options``, of --name, --without and --kernels."""
+    """Hands the command ``options``: what is asked of the generator."""
 
     @functools.wraps(command)
-    def gather(*, name: str, without: Sequence[str], kernels: Any, **others: Any) -> Any:
+    def gather(*, name: str, without: Sequence[str], kernels: Any, optimize: Any, rows: Any, **others: Any) -> Any:
         from tinymbn_codegen.options import Options
 
-        options = Options(name=name, without=frozenset(without), kernels=kernels)
+        options = Options(name, frozenset(without), kernels, optimize, rows)
         return command(options=options, **others)
 
     return _with_options(
         gather,
         click.option("--name", default="model", metavar="NAME", help="Prefix of files and symbols. Default: model."),
         click.option("--without", multiple=True, metavar="PASS", help="Switch off a pass: see docs/codegen.md."),
-        click.option("--kernels", type=click.Choice(["chosen", "plain"]), default="chosen", help="Default: chosen."),
+        click.option(
+            "--optimize",
+            type=click.Choice(["speed", "balanced", "ram"]),
+            default="balanced",
+            help="What matters most where speed and RAM are at odds. Default: balanced.",
+        ),
+        click.option(
+            "--input",
+            "rows",
+            type=click.Choice(["frame", "rows"]),
+            default="frame",
+            help="Whether the input lies in RAM as a whole or comes row by row, as from a camera. Default: frame.",
+        ),
+        click.option(
+            "--kernels",
+            type=click.Choice(["chosen", "dsp", "scalar", "plain"]),
+            default="chosen",
+            help="Default: chosen, the fastest for the core.",
+        ),
     )
 
 
@@ -70,7 +91,7 @@ def firmware_options(command: Callable[..., Any]) -> Callable[..., Any]:
         port: str | None,
         baud: int | None,
         compiler: CompilerName | None,
-        optimise: str,
+        level: str,
         **others: Any,
     ) -> Any:
         def wanted(model: Path | None) -> Request:
@@ -89,7 +110,7 @@ def firmware_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 emulate=emulate,
                 port=port,
                 baud=baud,
-                optimise=optimise,
+                level=level,
                 compiler=compiler,
             )
 
@@ -106,7 +127,7 @@ def firmware_options(command: Callable[..., Any]) -> Callable[..., Any]:
             port,
             click.option("--baud", type=click.IntRange(1200, 10_000_000), metavar="N", help="Default: the fastest."),
             compiler,
-            optimise,
+            level,
             quiet,
         )
     )

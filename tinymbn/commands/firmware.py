@@ -78,17 +78,17 @@ def codegen(
 @click.command()
 @click.argument("folder", type=arguments.FILE, metavar="[DIR]", required=False)
 @arguments.compiler
-@arguments.optimise
+@arguments.level
 @arguments.as_json
 @arguments.quiet
-def build(folder: Path | None, compiler: CompilerName | None, optimise: str, as_json: bool, quiet: bool) -> None:
+def build(folder: Path | None, compiler: CompilerName | None, level: str, as_json: bool, quiet: bool) -> None:
     """Compile and link DIR, check the stack, and show how full the memories are.
 
     DIR is a folder made by codegen. Left out, it is this one, or the only firmware-* in it.
     """
     from tinymbn import bench_report
 
-    result = _build(arguments.firmware_folder(folder), compiler, optimise, quiet=quiet)
+    result = _build(arguments.firmware_folder(folder), compiler, level, quiet=quiet)
     if as_json:
         click.echo(json.dumps(bench_report.build_values(result), indent=2))
         return
@@ -126,7 +126,7 @@ def flash(folder: Path | None, runner: str | None, board_name: str | None, dry_r
 @arguments.runner
 @arguments.generator_options
 @arguments.compiler
-@arguments.optimise
+@arguments.level
 @arguments.as_json
 @arguments.quiet
 def deploy(
@@ -138,7 +138,7 @@ def deploy(
     runner: str | None,
     options: Options,
     compiler: CompilerName | None,
-    optimise: str,
+    level: str,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -154,7 +154,7 @@ def deploy(
     graph = arguments.load(model, quiet=quiet)
     inputs = stimuli(graph, find_pictures(images), DEFAULT_COUNT, 0)  # what is wrong with a picture is told first
     folder = _write(graph, board, options, output, library=False)
-    result = _build(folder, compiler, optimise, quiet=quiet or as_json)
+    result = _build(folder, compiler, level, quiet=quiet or as_json)
     if not as_json:
         click.echo(f"{folder}: {len(_files(folder))} files")
         bench_report.print_build(result)
@@ -177,7 +177,7 @@ def _files(folder: Path) -> list[str]:
     return files
 
 
-def _build(folder: Path, compiler: CompilerName | None, optimise: str, *, quiet: bool) -> BuildResult:
+def _build(folder: Path, compiler: CompilerName | None, level: str, *, quiet: bool) -> BuildResult:
     from tinymbn.workbench import build_folder
 
     with Status(quiet=quiet) as status:
@@ -185,7 +185,7 @@ def _build(folder: Path, compiler: CompilerName | None, optimise: str, *, quiet:
         return build_folder(
             folder,
             compiler=compiler,
-            optimise=optimise,
+            level=level,
             progress=lambda done, of: status.tell(f"compiled {done} of {of}"),
         )
 
