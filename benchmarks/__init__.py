@@ -1,0 +1,1 @@
+"""Benchmarks of the generated code: ``python benchmarks/cortex_m.py``."""
