@@ -336,6 +336,54 @@ def test_the_proof_does_not_trust_the_steps() -> None:
         assert not proves(short, lied).any()
 
 
+def test_the_proof_asks_the_reference_itself() -> None:
+    """Numbers that are right for other steps than the reference's do not pass with those steps."""
+    wanted = reference(2**30, -8, -20_000, 20_000)
+    for wrong in (-(2**24), 2**24):
+        other = replace(wanted, multiplier=wanted.multiplier + wrong)
+        short = short_scaling(other, 8)
+        assert short is not None
+        lied = replace(wanted)
+        lied.__dict__["steps"] = other.steps
+        assert not proves(short, lied).any()
+
+
+@pytest.mark.parametrize(
+    ("output", "wrong"),
+    [
+        (127, {"multiplier": 2**30, "addend": 2**31 - 10}),  # the sum overflows
+        (-128, {"addend": -(2**31) + 10}),  # the signed addend does
+        (-128, {"multiplier": 2**30, "addend": -(2**31) + (128 << 8) + 10}),  # the signed sum
+        (5, {"displacement": 1, "delta": 16}),  # delta changes a sign
+        (5, {"displacement": 1, "delta": -1}),
+        (5, {"multiplier": -1}),
+    ],
+)
+def test_what_gives_the_right_byte_and_overflows_is_refused(output: int, wrong: dict[str, int]) -> None:
+    wanted = reference(0, 0, -1000, 1000, zero_point=output)
+    short = short_scaling(wanted, 4, shifts=(8,))
+    assert short is not None
+    assert proves(short, wanted).all()
+    values: dict[str, Any] = {name: np.array([value], np.int32) for name, value in wrong.items()}
+    bad = replace(short, **values)
+    # With no more than 64 bits in mind nothing is wrong.
+    assert (bad.at(np.array([[-1000, 1000]])) == output).all()
+    assert not proves(bad, wanted).any()
+
+
+def test_a_reference_that_wraps_is_refused() -> None:
+    wraps = reference(2**31 - 1, 0, 2**31 - 2, 2**31 - 1, zero_point=2)
+    constant = short_scaling(reference(0, 0, 0, 1, zero_point=127), 0)
+    assert constant is not None
+    assert not proves(constant, wraps).any()
+
+
+def test_a_displacement_must_not_overflow() -> None:
+    wanted = reference(2**30 + 99, -12, -(2**19) + 3, 30_000, zero_point=0)
+    assert short_scaling(wanted, 12, allow_displacement=True, allow_delta=True) is not None
+    assert short_scaling(replace(wanted, lo=wanted.lo - 3), 12, allow_displacement=True, allow_delta=True) is None
+
+
 @given(
     multiplier=st.integers(2**30, 2**31 - 1),
     shift=st.integers(-5, -1),

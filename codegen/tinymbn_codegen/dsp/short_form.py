@@ -196,7 +196,6 @@ def proves(scaling: ShortScaling, reference: Reference) -> NDArray[np.bool_]:
     signed = np.stack([short.addend.astype(np.int64), sums[:, 0]], axis=1) - (STORED_ZERO << short.shift)
     proven = _is_int32(sums).all(axis=1) & _is_int32(signed).all(axis=1)
     steps, lo, hi = part.steps, part.lo[:, None], part.hi[:, None]
-    proven &= ((steps >= lo) & (steps <= hi + 1)).all(axis=1)
     at, before = np.minimum(steps, hi), np.maximum(steps - 1, lo)
     for form in (part, short):
         proven &= ((form.at(at) >= OUTPUTS) | (steps > hi)).all(axis=1)
