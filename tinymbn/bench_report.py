@@ -14,7 +14,7 @@ from tinymbn.summary import SCHEMA, kind_text
 from tinymbn.terminal import printable, shape_text
 from tinymbn.verdict import Verdict
 from tinymbn.verify import Identity
-from tinymbn_codegen.budget import Budget
+from tinymbn_codegen.budget import Budget, frame_buffer_bytes
 from tinymbn_codegen.fit import Size
 from tinymbn_codegen.plan import Plan
 from tinymbn_codegen.project import layer_values
@@ -62,6 +62,7 @@ def plan_values(plan: Plan, budget: Budget, board: Board, sizes: tuple[Size, ...
         "missing_bytes": room.missing if room is not None else 0,
         "largest": [{"width": float(s.width), "height": s.height, "columns": s.columns} for s in sizes],
         "activation_bytes": plan.arena_bytes,
+        "frame_buffer_bytes": frame_buffer_bytes(plan, board),
         "input_bytes": plan.input_bytes,
         "output_bytes": plan.output_bytes,
         "ram_bytes": budget.bytes("ram"),

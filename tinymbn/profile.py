@@ -72,9 +72,9 @@ def profile(
         def tell(layer: int, done: int = done) -> None:
             progress(done, layer)
 
-        session.infer(data, len(steps), traced=True, expected_s=expected_s, on_progress=tell)
+        session.infer(data, traced=True, expected_s=expected_s, on_progress=tell)
         ticks.append([record.ticks for record in session.records(len(steps))])
-        totals.append(session.infer(data, len(steps), traced=False, expected_s=expected_s, on_progress=tell).ticks)
+        totals.append(session.infer(data, traced=False, expected_s=expected_s, on_progress=tell).ticks)
     unit, per_tick = _unit(connection)
     medians = [statistics.median_low(of_layer) for of_layer in zip(*ticks, strict=True)]
     total = unwrapped(statistics.median_low(totals), connection.hello.counter_bits, sum(medians))

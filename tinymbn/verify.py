@@ -20,13 +20,14 @@ from tinymbn.errors import DeviceError, FirmwareError, LinkError, OptionError
 from tinymbn.graph import Graph
 from tinymbn.interpreter import Interpreter
 from tinymbn.link.exchange import NoReplyError
-from tinymbn.link.messages import Fault, Hello, ModelIdentity, Region, RunResult
+from tinymbn.link.messages import Fault, Hello, LayerRows, ModelIdentity, Region, RunResult
 from tinymbn.link.session import BoardResetError, Feed
 from tinymbn.model_file import fingerprint
 from tinymbn.stimuli import Stimulus
 from tinymbn.summary import kind_text
 from tinymbn.verdict import Cause, Difference, InputResult, Verdict
 from tinymbn_codegen.constants import constant_crcs
+from tinymbn_codegen.injection import Injection, injections
 from tinymbn_codegen.options import Options
 from tinymbn_codegen.plan import Plan, Step, make_plan
 
@@ -204,9 +205,9 @@ class _Run:
             heard.append(layer)
             on_layer(layer)
 
-        data, layers = stimulus.values.tobytes(), len(self._plan.steps)
+        data = stimulus.values.tobytes()
         try:
-            return self._session.infer(data, layers, traced=traced, expected_s=self._expected_s, on_progress=tell)
+            return self._session.infer(data, traced=traced, expected_s=self._expected_s, on_progress=tell)
         except NoReplyError as error:
             where = f", last heard of in layer {heard[-1]}" if heard else ""
             way = "layer by layer" if traced else "whole"
@@ -222,16 +223,17 @@ class _Run:
         expected = reference[step.index]
         data = self._session.dump(step.index, expected.nbytes, stimulus.values.tobytes(), expected_s=self._expected_s)
         values = self._values(stimulus, reference)
-        # A tensor that is read twice is written twice: harmless.
-        feed: list[Feed] = [
-            (Region.ARENA, place.offset, values[place.tensor.name].tobytes())
-            for place in step.inputs
-            if place.offset is not None
-        ]
-        alone = self._session.dump_alone(step.index, expected.nbytes, feed, expected_s=self._expected_s)
+        alone = b"".join(self._alone(step, injection) for injection in injections(self._plan, step, values))
         cause: Cause = "memory" if alone == expected.tobytes() else "kernel"
         board = np.frombuffer(alone if cause == "kernel" else data, np.int8).reshape(expected.shape)
         return _difference(step, cause, stimulus.name, board, expected)
+
+    def _alone(self, step: Step, injection: Injection) -> bytes:
+        """Rows of a layer, made alone of the reference's input."""
+        feed: list[Feed] = [(Region.ARENA, offset, data) for offset, data in injection.pieces]
+        rows = LayerRows(step.index, injection.first, injection.count)
+        rows_bytes = step.output.tensor.elements // step.calls * injection.count
+        return self._session.dump_alone(rows, rows_bytes, feed, expected_s=self._expected_s)
 
     def _wrong_output(self, stimulus: Stimulus, values: Mapping[str, Int8], found: Int8) -> Difference:
         """The first output tensor that ``run`` gives out wrongly."""

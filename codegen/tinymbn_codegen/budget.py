@@ -11,6 +11,7 @@ from tinymbn_codegen.constants import weights_bytes
 from tinymbn_codegen.layer_views import step_window
 from tinymbn_codegen.link_files import link_ram_bytes
 from tinymbn_codegen.plan import Plan
+from tinymbn_codegen.requests import ALIGNMENT
 
 # Estimates for what only the compiler knows exactly; a test compares them with linked firmware.
 FIRMWARE_CODE_BYTES = 13_000  # start-up, board, link
@@ -20,6 +21,10 @@ FIRMWARE_DATA_BYTES = 320  # the board's variables, fault record and alignment
 # The deepest path from main to a layer, with what a layer calls and an exception at its end: by gcc's account, which
 # build checks; for zig, whose frames are larger, build reserves what it takes.
 FIRMWARE_STACK_BYTES = 1_792
+
+# What may lack behind the frame of the link, since the sizes above are estimates, and zig takes more stack: nothing that
+# can be left out shall keep a firmware from being linked.
+FRAME_BUFFER_SPARE_BYTES = 1_024
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Part:
         use: which memory it goes to.
         bytes: how much.
         exact: known to the byte; otherwise an estimate, or a bound.
+        only_link: the link needs it, for verification; a product does not.
     """
 
     name: str
     use: Use
     bytes: int
     exact: bool
+    only_link: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class Room:
     def missing(self) -> int:
         """Bytes by which it does not fit; 0 where it does."""
         return max(0, self.used - self.memory.size)
+
+    @property
+    def only_link(self) -> int:
+        """Bytes that a product does not need."""
+        return sum(part.bytes for part in self.parts if part.only_link)
 
 
 @dataclass(frozen=True)
@@ -86,8 +98,26 @@ class Budget:
 
 
 def make_budget(plan: Plan, board: Board) -> Budget:
-    """Add up RAM and flash."""
-    parts = tuple(_parts(plan, board))
+    """Add up RAM and flash, the frame of the link included where there is one."""
+    arena, *rest = _parts(plan, board)
+    frame = frame_buffer_bytes(plan, board)
+    buffer = [Part("frame of the link", "arena", -(-frame // ALIGNMENT) * ALIGNMENT, exact=True, only_link=True)]
+    return _budget((arena, *(buffer if frame else []), *rest), board)
+
+
+def frame_buffer_bytes(plan: Plan, board: Board) -> int:
+    """Of the frame that the link keeps outside the arena, so that it lasts for any number of runs.
+
+    Where the input comes row by row the link always needs it; else it is there if there is room, and 0 if not.
+    """
+    if plan.options.input == "rows" or board.is_host:
+        return plan.input_bytes
+    (room,) = (room for room in _budget(tuple(_parts(plan, board)), board).rooms if "arena" in room.memory.use)
+    left = room.memory.size - room.used
+    return plan.input_bytes if plan.input_bytes + FRAME_BUFFER_SPARE_BYTES <= left else 0
+
+
+def _budget(parts: tuple[Part, ...], board: Board) -> Budget:
     rooms = []
     if not board.is_host:
         for memory in board.memory:

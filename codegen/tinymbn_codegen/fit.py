@@ -69,13 +69,23 @@ def require_fit(graph: Graph, plan: Plan, board: Board, budget: Budget) -> None:
     """
     if not budget.short:
         return
-    sizes = largest_sizes(graph, board, plan.options)
-    advice = (
-        f"largest that would: {'; '.join(size.text for size in sizes)}" if sizes else "no smaller one of its kind would"
-    )
     lacks = "; ".join(
         f"{room.memory.name} ({room.memory.kind}): does not fit by {room.missing:,} bytes: "
         f"{room.used:,} of {room.memory.size:,}"
         for room in budget.short
     )
+    advice = _advice(graph, board, plan.options, budget)
     raise PlanError(f"{plain(graph.name)} on {board.name}: {lacks}; {advice}")
+
+
+def _advice(graph: Graph, board: Board, options: Options, budget: Budget) -> str:
+    if all(room.missing <= room.only_link for room in budget.rooms):
+        frame = sum(room.only_link for room in budget.rooms)
+        return (
+            f"{frame:,} of these are the whole frame that verify sends, which a product fed row by row does "
+            "not keep: codegen --library has none; verify on a board with more RAM"
+        )
+    sizes = largest_sizes(graph, board, options)
+    if not sizes:
+        return "no smaller one of its kind would"
+    return f"largest that would: {'; '.join(size.text for size in sizes)}"

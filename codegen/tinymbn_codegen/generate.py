@@ -56,8 +56,15 @@ def _layers_file(plan: Plan, layers: tuple[LayerView, ...], views: dict[str, obj
     return "\n".join([head, *(render(layer.template, layer=layer) for layer in layers)])
 
 
-def link_file(plan: Plan, pixels: Pixels) -> str:
-    """The descriptor of the model for the serial link."""
+def link_file(plan: Plan, pixels: Pixels, *, frame_buffer: bool) -> str:
+    """The descriptor of the model for the serial link.
+
+    Args:
+        plan: of the model.
+        pixels: the input's int8 for each pixel value of each channel, (channels, 256).
+        frame_buffer: the link keeps the frame outside the arena.
+    """
+    assert frame_buffer or plan.options.input == "frame", "the arena has no room for a whole frame"
     name = plan.options.name
     template = "project/model_link.c.j2"
     model = model_view(plan, (), pixels)
@@ -67,7 +74,7 @@ def link_file(plan: Plan, pixels: Pixels) -> str:
         name=name,
         upper=name.upper(),
         model=model,
-        link=link_view(plan),
+        link=link_view(plan, frame_buffer=frame_buffer),
     )
 
 

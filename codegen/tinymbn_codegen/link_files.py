@@ -34,7 +34,7 @@ def link_files(rx_max: int, layers: int, output_bytes: int) -> dict[str, str]:
 def link_ram_bytes(rx_max: int, layers: int, output_bytes: int) -> int:
     """RAM of the link's static data, from above: both buffers, the output, the records, what its modules keep."""
     state_bytes = 192
-    return 2 * rx_max + output_bytes + max(12 * layers, output_bytes) + state_bytes
+    return 2 * rx_max + output_bytes + 12 * layers + state_bytes
 
 
 def _config(rx_max: int, layers: int, output_bytes: int) -> str:

@@ -229,12 +229,14 @@ class LinkView:
     sha256: tuple[str, ...]
     constants: tuple[tuple[str, int], ...]
     first_constant: tuple[str, ...]
+    rows: tuple[str, ...]
+    frame_buffer: bool
     options: str
     output_scale_q20: int
 
 
-def link_view(plan: Plan) -> LinkView:
-    """The descriptor of the model for the serial link."""
+def link_view(plan: Plan, *, frame_buffer: bool) -> LinkView:
+    """The descriptor of the model for the serial link, with or without a frame outside the arena."""
     each = [constants_of(plan, step) for step in plan.steps]
     first = np.cumsum([0, *(len(found) for found in each)])
     digest = [f"0x{byte:02x}" for byte in bytes.fromhex(plan.sha256)]
@@ -242,6 +244,8 @@ def link_view(plan: Plan) -> LinkView:
         sha256=tuple(", ".join(digest[i : i + 16]) + "," for i in (0, 16)),
         constants=tuple((c.symbol, len(c.bytes)) for found in each for c in found),
         first_constant=tuple(as_lines(first)),
+        rows=tuple(as_lines(np.array([step.calls for step in plan.steps]))),
+        frame_buffer=frame_buffer,
         options=plan.options.text,
         output_scale_q20=min(round(plan.outputs[0].tensor.scale * 1000 * 2**20), 2**43 - 1),  # 255 of them fit the text
     )

@@ -85,6 +85,11 @@ class Step:
         """Multiplications of an activation with a weight."""
         return self.layer.macs(self.output.tensor.shape)
 
+    @property
+    def calls(self) -> int:
+        """In how many calls the output is made: one a row where the kernel makes rows."""
+        return self.output.rows if self.kernel is not None and self.kernel.rows else 1
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:

@@ -10,7 +10,7 @@ from typing import Any
 from tinymbn import __version__
 from tinymbn.board import Board
 from tinymbn_codegen.board_files import LINK_FLAGS, ZIG_LINK_FLAGS, board_files
-from tinymbn_codegen.budget import make_budget, stack_bytes
+from tinymbn_codegen.budget import frame_buffer_bytes, make_budget, stack_bytes
 from tinymbn_codegen.constants import layer_symbol
 from tinymbn_codegen.generate import Files, link_file, model_files
 from tinymbn_codegen.link_files import link_files
@@ -82,7 +82,7 @@ def firmware_files(plan: Plan, board: Board, pixels: Pixels) -> Files:
     """
     files = {
         **model_files(plan, pixels),
-        "model_link.c": link_file(plan, pixels),
+        "model_link.c": link_file(plan, pixels, frame_buffer=frame_buffer_bytes(plan, board) > 0),
         **link_files(board.link.rx_max, len(plan.steps), plan.output_bytes),
         **board_files(board, stack_bytes=stack_bytes(plan, board)),
     }
@@ -188,6 +188,7 @@ def plan_values(plan: Plan, board: Board, build: Build, files: Sequence[str]) ->
         "files": list(files),
         "build": asdict(build),
         "activation_bytes": plan.arena_bytes,
+        "frame_buffer_bytes": 0 if build.library else frame_buffer_bytes(plan, board),
         "stack_bytes": stack_bytes(plan, board),
         "memory": [
             {"name": memory.name, "base": memory.base, "size": memory.size, "kind": memory.kind}

@@ -11,8 +11,8 @@ enum {
     OPERATION_WRITE = 5, /* region u8, offset u32, data -> */
     OPERATION_READ = 6, /* region u8, offset u32, length u16 -> data */
     OPERATION_CRC = 7, /* region u8, offset u32, length u32 -> crc u32 */
-    OPERATION_RUN = 8, /* first u16, last u16, flags u8, input crc u32 -> ticks u32, output crc u32 */
-    OPERATION_DUMP = 9, /* layer u16, flags u8, input crc, offset, length u32, piece u16 -> layer bytes u32 */
+    OPERATION_RUN = 8, /* layer, first, rows u16, flags u8, input crc u32 -> ticks u32, output crc u32 */
+    OPERATION_DUMP = 9, /* as RUN, offset u32, length u32, piece u16 -> bytes reported u32 */
     OPERATION_STACK = 10, /* -> reserved u32, used u32 */
     OPERATION_FAULT = 11, /* clear u8 -> nothing, or count, pc, lr, psr, sp, cfsr, hfsr, mmfar, bfar u32 */
     OPERATION_BAUD = 12, /* baud u32 -> */
@@ -43,7 +43,7 @@ enum {
 enum {
     RUN_TRACED = 1, /* by run_traced, with a record a layer */
     RUN_GUARDED = 2, /* only if the CRC of the input is the one given */
-    RUN_ALONE = 4, /* each layer by run_layer, on what lies in the arena */
+    RUN_ALONE = 4, /* rows of one layer by run_rows, on what lies in the arena */
 };
 
 enum {

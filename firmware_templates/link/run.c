@@ -23,11 +23,16 @@ _Static_assert(sizeof(layer_record) == RUN_RECORD_BYTES, "records are sent as th
 
 int8_t run_output[LINK_OUTPUT_BYTES];
 
-/* Whoever traces does not measure by text commands in between. */
-static union {
-    layer_record of_layer[LINK_LAYERS];
-    int8_t spare_output[LINK_OUTPUT_BYTES];
-} records;
+static layer_record records[LINK_LAYERS];
+
+/* What RUN and DUMP have in common. */
+typedef struct {
+    uint32_t layer; /* to run alone, or to dump */
+    uint32_t first; /* row to run alone */
+    uint32_t rows;
+    uint8_t flags;
+    uint32_t input_crc;
+} run_request;
 
 static struct {
     uint32_t computing_since; /* ticks */
@@ -36,12 +41,12 @@ static struct {
     uint32_t from;
     uint32_t to;
     uint32_t piece;
-    uint32_t passed; /* bytes of that layer reported so far */
+    uint32_t passed; /* bytes of it reported so far */
 } trace;
 
 uint8_t *run_records(void)
 {
-    return (uint8_t *)records.of_layer;
+    return (uint8_t *)records;
 }
 
 /* Sends what was asked for of `bytes` that follow those that have passed. */
@@ -59,29 +64,30 @@ static void send_rows(const uint8_t *data, uint32_t bytes)
     }
 }
 
-static void on_rows(int32_t layer, int32_t row, int32_t rows, const int8_t *data, int32_t row_bytes)
+static void on_rows(int32_t layer, int32_t row, const int8_t *data, int32_t bytes)
 {
     (void)row; /* rows come in order */
     const uint32_t ticks = (board_cycles() - trace.computing_since) & counter_mask;
-    const uint32_t bytes = (uint32_t)rows * (uint32_t)row_bytes;
     if (layer < 0 || layer >= LINK_LAYERS) {
         return;
     }
-    if (!trace.dumps) {
-        layer_record *const record = &records.of_layer[layer];
-        record->bytes += bytes;
-        record->ticks += ticks;
-        record->crc = frame_crc(record->crc, (const uint8_t *)data, bytes);
+    if (bytes == 0) {
+        /* Between here and the row's last piece its layout is undone: no part of the layer's time. */
+        records[layer].ticks += trace.dumps ? 0u : ticks;
+        answer_progress((uint32_t)layer);
+    } else if (!trace.dumps) {
+        layer_record *const record = &records[layer];
+        record->bytes += (uint32_t)bytes;
+        record->crc = frame_crc(record->crc, (const uint8_t *)data, (uint32_t)bytes);
     } else if ((uint32_t)layer == trace.layer) {
-        send_rows((const uint8_t *)data, bytes);
+        send_rows((const uint8_t *)data, (uint32_t)bytes);
     }
-    answer_progress((uint32_t)layer);
-    trace.computing_since = board_cycles(); /* what this function did is no part of the next layer's time */
+    trace.computing_since = board_cycles(); /* what this function did is no part of the next row's time */
 }
 
 void run_once(const tinymbn_model *model)
 {
-    model->run(model->input(), input_use_up() ? run_output : records.spare_output);
+    model->run(model->input(), run_output);
 }
 
 static void run_plain(const tinymbn_model *model)
@@ -91,43 +97,60 @@ static void run_plain(const tinymbn_model *model)
     trace.computing_since = (board_cycles() - begin) & counter_mask;
 }
 
-static void run_traced(const tinymbn_model *model, uint32_t first, uint32_t last, bool alone)
+static void run_traced(const tinymbn_model *model, const run_request *request)
 {
     trace.computing_since = board_cycles();
-    if (!alone) {
+    if ((request->flags & RUN_ALONE) == 0u) {
         model->run_traced(model->input(), run_output, on_rows);
-        return;
-    }
-    for (uint32_t layer = first; layer <= last; layer++) {
-        model->run_layer((int32_t)layer, on_rows);
+    } else {
+        model->run_rows((int32_t)request->layer, (int32_t)request->first, (int32_t)request->rows, on_rows);
     }
 }
 
-static uint32_t ticks_of_records(uint32_t first, uint32_t last)
+static uint32_t ticks_of_records(const tinymbn_model *model)
 {
     uint32_t sum = 0;
-    for (uint32_t layer = first; layer <= last; layer++) {
-        sum += records.of_layer[layer].ticks;
+    for (int32_t layer = 0; layer < model->layers; layer++) {
+        sum += records[layer].ticks;
     }
     return sum;
 }
 
-/* What forbids a run of layers first..last, if anything. */
-static uint8_t permission(const tinymbn_model *model, uint32_t first, uint32_t last, uint8_t flags,
-                          uint32_t input_crc)
+static run_request take_request(message_reader *arguments)
 {
-    const uint32_t layers = (uint32_t)model->layers;
-    const bool alone = (flags & RUN_ALONE) != 0u;
+    run_request request;
+    request.layer = message_take_u16(arguments);
+    request.first = message_take_u16(arguments);
+    request.rows = message_take_u16(arguments);
+    request.flags = message_take_u8(arguments);
+    request.input_crc = message_take_u32(arguments);
+    return request;
+}
+
+/* Rows that the layer has, where it runs alone; else none. */
+static bool has_rows(const tinymbn_model *model, const run_request *request)
+{
+    if ((request->flags & RUN_ALONE) == 0u) {
+        return request->first == 0u && request->rows == 0u;
+    }
+    const uint32_t rows = model->rows[request->layer];
+    return request->rows > 0u && request->first < rows && request->rows <= rows - request->first;
+}
+
+/* What forbids a run, if anything. */
+static uint8_t permission(const tinymbn_model *model, const run_request *request)
+{
+    const uint8_t flags = request->flags;
     if (!run_fits(model)) {
         return STATUS_INCONSISTENT;
     }
-    if ((flags & ~(RUN_TRACED | RUN_GUARDED | RUN_ALONE)) != 0 || first > last || last >= layers ||
-        (!alone && (first != 0u || last != layers - 1u)) || (alone && (flags & RUN_TRACED) == 0u)) {
+    if ((flags & ~(RUN_TRACED | RUN_GUARDED | RUN_ALONE)) != 0 || request->layer >= (uint32_t)model->layers ||
+        ((flags & RUN_ALONE) != 0u && (flags & RUN_TRACED) == 0u) || !has_rows(model, request)) {
         return STATUS_BAD_ARGUMENT;
     }
     /* A byte lost on the way or a frame already run must never become a verdict. */
     if ((flags & RUN_GUARDED) != 0u &&
-        frame_crc(0u, (const uint8_t *)model->input(), model->input_bytes) != input_crc) {
+        frame_crc(0u, (const uint8_t *)model->input(), model->input_bytes) != request->input_crc) {
         return STATUS_INPUT_DIFFERS;
     }
     return STATUS_OK;
@@ -141,25 +164,22 @@ static void begin(void)
 
 uint8_t run_execute(const tinymbn_model *model, message_reader *arguments, message_writer *reply)
 {
-    const uint32_t first = message_take_u16(arguments);
-    const uint32_t last = message_take_u16(arguments);
-    const uint8_t flags = message_take_u8(arguments);
-    const uint32_t input_crc = message_take_u32(arguments);
-    if (!message_complete(arguments)) {
+    const run_request request = take_request(arguments);
+    if (!message_complete(arguments) || ((request.flags & RUN_ALONE) == 0u && request.layer != 0u)) {
         return STATUS_BAD_ARGUMENT;
     }
-    const uint8_t status = permission(model, first, last, flags, input_crc);
+    const uint8_t status = permission(model, &request);
     if (status != STATUS_OK) {
         return status;
     }
     trace.dumps = false;
-    memset(&records, 0, sizeof records);
+    memset(records, 0, sizeof records);
     memset(run_output, 0, sizeof run_output); /* yesterday's output is never today's */
     begin();
     uint32_t ticks;
-    if ((flags & RUN_TRACED) != 0u) {
-        run_traced(model, first, last, (flags & RUN_ALONE) != 0u);
-        ticks = ticks_of_records(first, last);
+    if ((request.flags & RUN_TRACED) != 0u) {
+        run_traced(model, &request);
+        ticks = ticks_of_records(model);
     } else {
         run_plain(model);
         ticks = trace.computing_since;
@@ -171,31 +191,26 @@ uint8_t run_execute(const tinymbn_model *model, message_reader *arguments, messa
 
 uint8_t run_dump(const tinymbn_model *model, message_reader *arguments, message_writer *reply)
 {
-    const uint32_t layer = message_take_u16(arguments);
-    const uint8_t flags = message_take_u8(arguments);
-    const uint32_t input_crc = message_take_u32(arguments);
+    const run_request request = take_request(arguments);
     const uint32_t offset = message_take_u32(arguments);
     const uint32_t length = message_take_u32(arguments);
     const uint32_t piece = message_take_u16(arguments);
-    const bool alone = (flags & RUN_ALONE) != 0u;
-    if (!message_complete(arguments) || (flags & RUN_TRACED) == 0u || layer >= (uint32_t)model->layers ||
-        piece == 0u || length > UINT32_MAX - offset) {
+    if (!message_complete(arguments) || (request.flags & RUN_TRACED) == 0u || piece == 0u ||
+        length > UINT32_MAX - offset) {
         return STATUS_BAD_ARGUMENT;
     }
-    const uint32_t first = alone ? layer : 0u;
-    const uint32_t last = alone ? layer : (uint32_t)model->layers - 1u;
-    const uint8_t status = permission(model, first, last, flags, input_crc);
+    const uint8_t status = permission(model, &request);
     if (status != STATUS_OK) {
         return status;
     }
     trace.dumps = true;
-    trace.layer = layer;
+    trace.layer = request.layer;
     trace.from = offset;
     trace.to = offset + length;
     trace.piece = piece < ANSWER_DATA_BYTES ? piece : (uint32_t)ANSWER_DATA_BYTES;
     trace.passed = 0;
     begin();
-    run_traced(model, first, last, alone);
+    run_traced(model, &request);
     message_put_u32(reply, trace.passed);
     return STATUS_OK;
 }

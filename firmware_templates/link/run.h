@@ -16,8 +16,7 @@ extern int8_t run_output[LINK_OUTPUT_BYTES];
 /* The records of the last traced run, (layers, 3) u32 little-endian. */
 uint8_t *run_records(void);
 
-/* Runs once, for a text command. A run destroys its input, so only the first one after a load has a result: that
-   one is kept. The others take the same time and put theirs where it does no harm. */
+/* Runs once, for a text command. */
 void run_once(const tinymbn_model *model);
 
 /* The operations RUN and DUMP. */

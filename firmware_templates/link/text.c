@@ -132,7 +132,7 @@ static void print_buffer(const tinymbn_model *model)
 {
     const word nothing = {(const uint8_t *)"", 0u};
     if (!input_ready()) {
-        say_error("db print: nothing is loaded, or an inference used it up", nothing);
+        say_error("db print: nothing is loaded, or an inference overwrote it", nothing);
         return;
     }
     for (uint32_t i = 0; i < input.loaded; i++) {
@@ -171,6 +171,22 @@ static void say_results(const tinymbn_model *model)
     say("]\r\n");
 }
 
+/* Whether the frame lasts for so many runs; says why not. */
+static bool lasts(const tinymbn_model *model, uint32_t runs)
+{
+    if (model->input_stays || (runs == 1u && !input.used_up)) {
+        return true;
+    }
+    if (input.used_up) {
+        say("e-[infer: the last run overwrote the input; db load it again]\r\n");
+    } else {
+        say("e-[infer: a run overwrites the input, and RAM has no room for another; one can run, not ");
+        say_number(runs);
+        say(": infer 1 0]\r\n");
+    }
+    return false;
+}
+
 static void infer_times(const tinymbn_model *model, uint32_t times)
 {
     for (uint32_t i = 0; i < times; i++) {
@@ -193,6 +209,12 @@ static void infer(const tinymbn_model *model, word rest)
     if (warmups_word.bytes > 0u && (!word_number(warmups_word, &warmups) || warmups > MOST_INFERENCES)) {
         say_error("infer: warm-ups are 0 to 1000000, not ", warmups_word);
         return;
+    }
+    if (!lasts(model, inferences + warmups)) {
+        return;
+    }
+    if (!model->input_stays) {
+        input_use_up();
     }
     say("m-warmup-start-");
     say_number(warmups);

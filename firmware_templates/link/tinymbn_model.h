@@ -2,12 +2,13 @@
 #ifndef TINYMBN_MODEL_H
 #define TINYMBN_MODEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-/* Rows `row` to `row + rows - 1` of a layer's output are complete: rows * row_bytes bytes at data.
-   Rows of one layer come in tensor order; rows of several layers may alternate. */
-typedef void (*tinymbn_on_rows)(int32_t layer, int32_t row, int32_t rows, const int8_t *data,
-                                int32_t row_bytes);
+/* Row `row` of a layer's output is made: first with no bytes, at once, so that time can be taken; then with its
+   bytes in tensor order, in one or several pieces. Rows of one layer come in order; rows of several layers
+   alternate. */
+typedef void (*tinymbn_on_rows)(int32_t layer, int32_t row, const int8_t *data, int32_t bytes);
 
 typedef struct {
     const void *data;
@@ -24,10 +25,13 @@ typedef struct {
     uint32_t arena_bytes;
     int32_t layers;
     int8_t *arena;
-    int8_t *(*input)(void); /* the frame's place in the arena; a run destroys what lies there */
+    int8_t *(*input)(void); /* where the link puts the frame */
+    bool input_stays; /* it is no place in the arena: a run leaves the frame as it is */
     void (*run)(const int8_t *input, int8_t *output);
     void (*run_traced)(const int8_t *input, int8_t *output, tinymbn_on_rows on_rows);
-    void (*run_layer)(int32_t layer, tinymbn_on_rows on_rows); /* one layer on what lies in the arena */
+    /* Rows of one layer alone, on what lies in the arena. */
+    void (*run_rows)(int32_t layer, int32_t first, int32_t rows, tinymbn_on_rows on_rows);
+    const uint16_t *rows; /* (layers): in how many each layer is made */
     const tinymbn_constant *constants; /* of all layers, in order */
     const uint16_t *first_constant; /* (layers + 1): layer i has those from [i] up to, not with, [i + 1] */
     int8_t (*pixel)(uint8_t value, uint32_t index); /* a pixel as the int8 of the input's byte `index` */

@@ -140,6 +140,15 @@ class LayerRecord:
 
 
 @dataclass(frozen=True)
+class LayerRows:
+    """Rows of a layer that are run alone; in a whole run, where the layer has all of its own, none."""
+
+    layer: int
+    first: int = 0
+    count: int = 0
+
+
+@dataclass(frozen=True)
 class RunResult:
     """How a run ended; of a single layer's run the output is none of the network's."""
 
@@ -292,14 +301,15 @@ def constants(first: int, count: int) -> bytes:
     return struct.pack("<HH", first, count)
 
 
-def run(first: int, last: int, flags: RunFlag, input_crc32: int) -> bytes:
-    """Arguments of RUN."""
-    return struct.pack("<HHBI", first, last, flags, input_crc32)
+def run(flags: RunFlag, input_crc32: int, rows: LayerRows | None = None) -> bytes:
+    """Arguments of RUN: of the whole network, or of some rows of a layer alone."""
+    which = (0, 0, 0) if rows is None else (rows.layer, rows.first, rows.count)
+    return struct.pack("<HHHBI", *which, flags, input_crc32)
 
 
-def dump(layer: int, flags: RunFlag, input_crc32: int, offset: int, length: int, piece_bytes: int) -> bytes:
-    """Arguments of DUMP."""
-    return struct.pack("<HBIIIH", layer, flags, input_crc32, offset, length, piece_bytes)
+def dump(rows: LayerRows, flags: RunFlag, input_crc32: int, offset: int, length: int, piece_bytes: int) -> bytes:
+    """Arguments of DUMP; of a layer of a whole run ``rows`` has the number alone."""
+    return run(flags, input_crc32, rows) + struct.pack("<IIH", offset, length, piece_bytes)
 
 
 WRITE_HEAD_BYTES = len(write(Region.INPUT, 0, b""))

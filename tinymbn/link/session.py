@@ -27,6 +27,7 @@ from tinymbn.link.messages import (
     Fault,
     Hello,
     LayerRecord,
+    LayerRows,
     ModelIdentity,
     Operation,
     Region,
@@ -91,6 +92,7 @@ class Session:
         self._largest = payload_room(_SMALLEST_RX_MAX) - _HEAD_BYTES
         self._size = self._largest  # data bytes a frame carries at present
         self._successes = 0
+        self._loaded: int | None = None  # CRC-32 of the input that was written last
 
     def __enter__(self) -> Session:
         return self
@@ -159,6 +161,7 @@ class Session:
 
     def write(self, region: Region, offset: int, data: bytes) -> None:
         """Writes bytes into INPUT or ARENA."""
+        self._loaded = None
         done = 0
         while done < len(data):
             part = data[done : done + self._size]
@@ -183,51 +186,51 @@ class Session:
         return messages.to_u32(self._exchange.request(Operation.CRC, arguments, patience=_CRC_PATIENCE), 1)[0]
 
     def infer(
-        self, data: bytes, layers: int, *, traced: bool, expected_s: float, on_progress: OnProgress | None = None
+        self, data: bytes, *, traced: bool, expected_s: float, on_progress: OnProgress | None = None
     ) -> RunResult:
-        """Writes the input and runs the whole network once.
+        """Runs the whole network once on this input, which is written where it is not there already.
 
         Args:
             data: the model's input, int8 as bytes.
-            layers: of the network.
             traced: by ``run_traced``, with a record a layer; else by ``run``.
             expected_s: what the run may take; three times as long, plus what events add, is the limit.
             on_progress: called with the number of the layer about once a second.
         """
         flags = RunFlag.GUARDED | (RunFlag.TRACED if traced else RunFlag(0))
         for tries_left in reversed(range(_RUNS)):
-            self.write(Region.INPUT, 0, data)
+            self._load(data)
             try:
-                return self.run(0, layers - 1, flags, zlib.crc32(data), expected_s, on_progress)
+                return self.run(flags, zlib.crc32(data), expected_s, on_progress=on_progress)
             except RefusedError as refused:
                 if refused.status != Status.INPUT_DIFFERS or not tries_left:
                     raise
+                self._loaded = None
         raise AssertionError("the last try raises or returns")
 
     def run(
         self,
-        first: int,
-        last: int,
         flags: RunFlag,
         input_crc32: int,
         expected_s: float,
+        *,
+        rows: LayerRows | None = None,
         on_progress: OnProgress | None = None,
     ) -> RunResult:
-        """Runs layers on what lies on the board; the records are read afterwards."""
+        """Runs the network, or rows of a layer, on what lies on the board; the records are read afterwards."""
         reply = self._exchange.request(
             Operation.RUN,
-            messages.run(first, last, flags, input_crc32),
+            messages.run(flags, input_crc32, rows),
             patience=_run_patience(expected_s),
             on_event=_progress_to(on_progress),
         )
         return RunResult(*messages.to_u32(reply, 2))
 
-    def run_alone(self, layer: int, feed: Sequence[Feed], *, expected_s: float) -> LayerRecord:
-        """Puts bytes into the arena, runs one layer on them and gives its record."""
+    def run_alone(self, rows: LayerRows, feed: Sequence[Feed], *, expected_s: float) -> LayerRecord:
+        """Puts bytes into the arena, runs rows of one layer on them and gives its record."""
         for piece in feed:
             self.write(*piece)
-        self.run(layer, layer, RunFlag.TRACED | RunFlag.ALONE, 0, expected_s)
-        return self.records(layer + 1)[layer]
+        self.run(RunFlag.TRACED | RunFlag.ALONE, 0, expected_s, rows=rows)
+        return self.records(rows.layer + 1)[rows.layer]
 
     def records(self, layers: int) -> tuple[LayerRecord, ...]:
         """The records of the last traced run."""
@@ -242,12 +245,26 @@ class Session:
             data: the model's input.
             expected_s: what a run may take, without the bytes on the wire.
         """
-        feed = [(Region.INPUT, 0, data)]
-        return self._dump(layer, tensor_bytes, feed, RunFlag.TRACED | RunFlag.GUARDED, zlib.crc32(data), expected_s)
+        flags = RunFlag.TRACED | RunFlag.GUARDED
+        return self._dump(
+            LayerRows(layer), tensor_bytes, lambda: self._load(data), flags, zlib.crc32(data), expected_s
+        )
 
-    def dump_alone(self, layer: int, tensor_bytes: int, feed: Sequence[Feed], *, expected_s: float) -> bytes:
-        """The whole output of one layer, run alone on bytes put into the arena."""
-        return self._dump(layer, tensor_bytes, feed, RunFlag.TRACED | RunFlag.ALONE, 0, expected_s)
+    def dump_alone(self, rows: LayerRows, rows_bytes: int, feed: Sequence[Feed], *, expected_s: float) -> bytes:
+        """Rows of one layer's output, run alone on bytes put into the arena.
+
+        Args:
+            rows: which.
+            rows_bytes: of them in the tensor.
+            feed: what is put into the arena before.
+            expected_s: what they may take, without the bytes on the wire.
+        """
+
+        def prepare() -> None:
+            for piece in feed:
+                self.write(*piece)
+
+        return self._dump(rows, rows_bytes, prepare, RunFlag.TRACED | RunFlag.ALONE, 0, expected_s)
 
     def stack(self) -> StackUse:
         """How much of its stack the board has used."""
@@ -315,6 +332,16 @@ class Session:
         """The same bytes back, through the board; as many as a frame carries at most."""
         return self._exchange.request(Operation.ECHO, data)
 
+    def _load(self, data: bytes) -> None:
+        """Writes the input, unless it was written last and no run has overwritten it, as far as this end knows.
+
+        Where the frame lies in the arena, a run does; the guard of the next run tells.
+        """
+        crc32 = zlib.crc32(data)
+        if self._loaded != crc32:
+            self.write(Region.INPUT, 0, data)
+            self._loaded = crc32
+
     def _settle_at(self, baud: int) -> None:
         """Changes this end's baud rate and gives the board time to do the same."""
         self.transport.set_baud(baud)
@@ -359,21 +386,20 @@ class Session:
 
     def _dump(
         self,
-        layer: int,
-        tensor_bytes: int,
-        feed: Sequence[Feed],
+        which: LayerRows,
+        rows_bytes: int,
+        prepare: Callable[[], None],
         flags: RunFlag,
         input_crc32: int,
         expected_s: float,
     ) -> bytes:
-        rows = Rows(tensor_bytes)
+        rows = Rows(rows_bytes)
         for _ in range(_DUMPS):
             if rows.whole:
                 return rows.data
-            for piece in feed:
-                self.write(*piece)
+            prepare()
             begin, end = rows.missing
-            arguments = messages.dump(layer, flags, input_crc32, begin, end - begin, self._size)
+            arguments = messages.dump(which, flags, input_crc32, begin, end - begin, self._size)
             try:
                 reply = self._exchange.request(
                     Operation.DUMP, arguments, patience=_run_patience(expected_s), on_event=rows.keep
@@ -381,18 +407,20 @@ class Session:
             except RefusedError as refused:
                 if refused.status != Status.INPUT_DIFFERS:
                     raise
+                self._loaded = None
                 continue
             (reported,) = messages.to_u32(reply, 1)
-            if reported != tensor_bytes:
+            if reported != rows_bytes:
                 raise FirmwareError(
-                    f"board: layer {layer} has {reported} bytes, expected {tensor_bytes}; it runs another firmware"
+                    f"board: layer {which.layer} reports {reported} bytes, expected {rows_bytes}; it runs another"
+                    " firmware"
                 )
             self._adapt(1 if rows.whole else 2)
         if rows.whole:
             return rows.data
         raise LinkError(
-            f"{self.transport.name}: {rows.missing_bytes} of {tensor_bytes} bytes of layer {layer} were lost in each of"
-            f" {_DUMPS} tries; check cable and baud rate"
+            f"{self.transport.name}: {rows.missing_bytes} of {rows_bytes} bytes of layer {which.layer} were lost in each"
+            f" of {_DUMPS} tries; check cable and baud rate"
         )
 
 
