@@ -44,12 +44,13 @@ def compile_c(compiler: str, folder: Path, sources: list[Path], output: Path, *o
     assert done.returncode == 0, done.stderr
 
 
-def build_board(folder: Path, rx_max: int, compiler: str = "gcc") -> Path:
-    """The stand-in board as a program."""
+def build_board(folder: Path, rx_max: int, compiler: str = "gcc", *, input_stays: bool = True) -> Path:
+    """The stand-in board as a program, with a place of its own for the frame or without."""
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler} here")
     sources = [*lay_out(folder, rx_max), folder / "main.c", SOURCES / "pc_board.c"]
-    compile_c(compiler, folder, sources, folder / "board.elf", "-O1", "-g", *SANITIZERS)
+    frame = f"-DINPUT_STAYS={int(input_stays)}"
+    compile_c(compiler, folder, sources, folder / "board.elf", "-O1", "-g", frame, *SANITIZERS)
     return folder / "board.elf"
 
 
@@ -58,14 +59,15 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tinymbn-link-")  # until the tests end
 
 
-def board_program(rx_max: int = SMALLEST_RX_MAX) -> Path:
+def board_program(rx_max: int = SMALLEST_RX_MAX, *, input_stays: bool = True) -> Path:
     """The stand-in board, built by the first test that asks."""
-    return _built(rx_max)
+    return _built(rx_max, input_stays)
 
 
 @cache
-def _built(rx_max: int) -> Path:
-    return build_board(Path(_folder().name) / f"firmware-{rx_max}", rx_max)
+def _built(rx_max: int, input_stays: bool) -> Path:
+    folder = Path(_folder().name) / f"firmware-{rx_max}-{input_stays}"
+    return build_board(folder, rx_max, input_stays=input_stays)
 
 
 class PtyBoard:

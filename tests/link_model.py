@@ -29,6 +29,11 @@ def layers_of(data: bytes) -> tuple[bytes, bytes, bytes]:
     return scaled.tobytes(), mixed.tobytes(), _wrapped(sums).tobytes()
 
 
+def scaled_rows(outputs: tuple[bytes, bytes, bytes], *rows: int) -> list[tuple[int, bytes]]:
+    """Rows of the first layer's output, and where the second one reads them in the arena."""
+    return [(INPUT_BYTES + y * ROW_BYTES, outputs[0][y * ROW_BYTES : (y + 1) * ROW_BYTES]) for y in rows]
+
+
 def random_input(seed: int) -> bytes:
     """Noise as the network's input."""
     return np.random.default_rng(seed).integers(0, 256, INPUT_BYTES, dtype=np.uint8).tobytes()

@@ -9,17 +9,28 @@ from collections.abc import Iterator
 import pytest
 
 from tests.link_board import PtyBoard, board_program
-from tests.link_model import CONSTANTS, INPUT_BYTES, LAYER_BYTES, OUTPUT_BYTES, layers_of, random_input
+from tests.link_model import (
+    CONSTANTS,
+    INPUT_BYTES,
+    LAYER_BYTES,
+    OUTPUT_BYTES,
+    ROW_BYTES,
+    ROWS,
+    layers_of,
+    random_input,
+    scaled_rows,
+)
 from tinymbn.errors import DeviceError, FirmwareError
 from tinymbn.link import messages
 from tinymbn.link.exchange import BoardResetError, Exchange, RefusedError
 from tinymbn.link.frame import Frame, FrameReader
-from tinymbn.link.messages import LayerRecord, Operation, Region, RunFlag, Status
+from tinymbn.link.messages import LayerRecord, LayerRows, Operation, Region, RunFlag, Status
 from tinymbn.link.session import Session, open_session
-from tinymbn.link.transport import open_port
+from tinymbn.link.transport import SerialTransport, open_port
 
 LAYERS = len(LAYER_BYTES)
 GUARDED = RunFlag.TRACED | RunFlag.GUARDED
+ALONE = RunFlag.TRACED | RunFlag.ALONE
 
 
 @pytest.fixture
@@ -31,6 +42,16 @@ def board() -> Iterator[PtyBoard]:
 @pytest.fixture
 def session(board: PtyBoard) -> Iterator[Session]:
     with open_session(board.port, 115200) as opened:
+        yield opened
+
+
+@pytest.fixture
+def forgetful() -> Iterator[Session]:
+    """A session with a board whose frame lies in the arena, where a run overwrites it."""
+    with (
+        PtyBoard(board_program(input_stays=False)) as running,
+        open_session(running.port, 115200) as opened,
+    ):
         yield opened
 
 
@@ -72,7 +93,7 @@ def test_constants_that_take_seconds_have_the_same_crcs() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_traced_run_reports_every_layer_as_computed_here(session: Session, seed: int) -> None:
     data = random_input(seed)
-    result = session.infer(data, LAYERS, traced=True, expected_s=0.1)
+    result = session.infer(data, traced=True, expected_s=0.1)
     records = session.records(LAYERS)
     assert _reported(records) == _expected(data)
     assert result.output_crc32 == zlib.crc32(layers_of(data)[-1])
@@ -85,7 +106,7 @@ def test_a_run_of_seconds_reports_the_layer_it_is_at() -> None:
         PtyBoard(board_program(), {"BOARD_SLOW": "1"}) as slow,
         open_session(slow.port, 115200) as session,
     ):
-        session.infer(data, LAYERS, traced=True, expected_s=0.5, on_progress=layers.append)
+        session.infer(data, traced=True, expected_s=0.5, on_progress=layers.append)
         assert _reported(session.records(LAYERS)) == _expected(data)
     assert layers
     assert set(layers) <= {0, 1, 2}
@@ -93,7 +114,7 @@ def test_a_run_of_seconds_reports_the_layer_it_is_at() -> None:
 
 def test_a_plain_run_gives_the_output_and_no_records(session: Session) -> None:
     data = random_input(7)
-    result = session.infer(data, LAYERS, traced=False, expected_s=0.1)
+    result = session.infer(data, traced=False, expected_s=0.1)
     assert session.read(Region.OUTPUT, 0, OUTPUT_BYTES) == layers_of(data)[-1]
     assert result.output_crc32 == zlib.crc32(layers_of(data)[-1])
     assert result.ticks > 0
@@ -108,28 +129,83 @@ def test_dump_brings_the_rows_of_a_layer(session: Session, layer: int) -> None:
 
 def test_a_layer_alone_works_on_what_was_put_into_the_arena(session: Session) -> None:
     outputs = layers_of(random_input(3))
+    whole = LayerRows(1, 0, ROWS)
     # mix() reads the arena's second half.
     feed = [(Region.ARENA, INPUT_BYTES, outputs[0])]
-    record = session.run_alone(1, feed, expected_s=0.1)
+    record = session.run_alone(whole, feed, expected_s=0.1)
     assert (record.index, record.bytes, record.crc32) == (1, INPUT_BYTES, zlib.crc32(outputs[1]))
-    assert session.dump_alone(1, INPUT_BYTES, feed, expected_s=0.1) == outputs[1]
+    assert session.dump_alone(whole, INPUT_BYTES, feed, expected_s=0.1) == outputs[1]
 
 
-def test_a_frame_that_was_run_is_not_run_again(session: Session) -> None:
+def test_rows_of_a_layer_alone_need_those_that_they_read_alone(session: Session) -> None:
+    outputs = layers_of(random_input(3))
+    for first, count in ((4, 1), (5, 1), (6, 3)):
+        feed = [(Region.ARENA, *row) for row in scaled_rows(outputs, *range(first, first + count + 1))]
+        rows, expected = LayerRows(1, first, count), outputs[1][first * ROW_BYTES : (first + count) * ROW_BYTES]
+        assert session.dump_alone(rows, len(expected), feed, expected_s=0.1) == expected
+        record = session.run_alone(rows, feed, expected_s=0.1)
+        assert (record.bytes, record.crc32) == (len(expected), zlib.crc32(expected))
+
+
+def test_a_frame_of_its_own_place_is_run_again_with_the_same_result(session: Session) -> None:
     data = random_input(5)
-    session.infer(data, LAYERS, traced=True, expected_s=0.1)
+    session.infer(data, traced=True, expected_s=0.1)
+    first = session.records(LAYERS)
+    for _ in range(3):
+        session.run(GUARDED, zlib.crc32(data), 0.1)
+        assert _reported(session.records(LAYERS)) == _reported(first) == _expected(data)
+    assert session.read(Region.INPUT, 0, INPUT_BYTES) == data
+
+
+def test_a_frame_that_was_overwritten_is_not_run_again(forgetful: Session) -> None:
+    data = random_input(5)
+    forgetful.infer(data, traced=True, expected_s=0.1)
     with pytest.raises(RefusedError, match="INPUT_DIFFERS"):
-        session.run(0, LAYERS - 1, GUARDED, zlib.crc32(data), 0.1)
+        forgetful.run(GUARDED, zlib.crc32(data), 0.1)
 
 
-def test_a_repeated_request_is_answered_from_memory(board: PtyBoard) -> None:
-    transport = open_port(board.port, 115200)
+def test_a_frame_that_was_overwritten_is_written_again_by_whoever_wants_it_run(forgetful: Session) -> None:
+    data = random_input(5)
+    for traced in (True, False, True):
+        forgetful.infer(data, traced=traced, expected_s=0.1)
+        assert forgetful.read(Region.OUTPUT, 0, OUTPUT_BYTES) == layers_of(data)[-1]
+        assert forgetful.dump(1, INPUT_BYTES, data, expected_s=0.1) == layers_of(data)[1]
+    assert _reported(forgetful.records(LAYERS)) == _expected(data)
+
+
+def test_a_frame_that_lies_there_is_not_sent_again(session: Session) -> None:
+    data, sent = random_input(5), list[int]()
+    line = session.transport
+    write = line.write
+
+    def counted(piece: bytes) -> None:
+        sent.append(len(piece))
+        write(piece)
+
+    line.write = counted  # type: ignore[method-assign]
+    session.infer(data, traced=True, expected_s=0.1)
+    assert sum(sent) > INPUT_BYTES
+    sent.clear()
+    session.infer(data, traced=False, expected_s=0.1)
+    assert session.dump(1, INPUT_BYTES, data, expected_s=0.1) == layers_of(data)[1]
+    assert sum(sent) < INPUT_BYTES
+    other = random_input(6)
+    session.infer(other, traced=False, expected_s=0.1)
+    assert session.read(Region.OUTPUT, 0, OUTPUT_BYTES) == layers_of(other)[-1]
+
+
+def test_a_repeated_request_is_answered_from_memory() -> None:
+    with PtyBoard(board_program(input_stays=False)) as board:
+        _ask_three_times(open_port(board.port, 115200))
+
+
+def _ask_three_times(transport: SerialTransport) -> None:
     exchange = Exchange(transport)
     exchange.sync()
     data = random_input(9)
     for at in range(0, INPUT_BYTES, 96):
         exchange.request(Operation.WRITE, messages.write(Region.INPUT, at, data[at : at + 96]))
-    run = Frame(1, 200, Operation.RUN, 0, messages.run(0, LAYERS - 1, GUARDED, zlib.crc32(data)))
+    run = Frame(1, 200, Operation.RUN, 0, messages.run(GUARDED, zlib.crc32(data)))
     replies = []
     for _ in range(3):
         transport.write(run.to_bytes())
@@ -160,14 +236,23 @@ def test_regions_end_where_they_end(session: Session) -> None:
 @pytest.mark.parametrize(
     ("operation", "arguments"),
     [
-        (Operation.RUN, messages.run(0, LAYERS, RunFlag.TRACED, 0)),
-        (Operation.RUN, messages.run(1, 1, RunFlag.TRACED, 0)),
-        (Operation.RUN, messages.run(2, 1, RunFlag.TRACED | RunFlag.ALONE, 0)),
-        (Operation.RUN, messages.run(0, 0, RunFlag.ALONE, 0)),
-        (Operation.RUN, messages.run(0, LAYERS - 1, RunFlag.TRACED, 0)[:-1]),
-        (Operation.DUMP, messages.dump(LAYERS, RunFlag.TRACED, 0, 0, 1, 1)),
-        (Operation.DUMP, messages.dump(0, RunFlag.TRACED, 0, 0xFFFFFFFF, 1, 1)),
-        (Operation.DUMP, messages.dump(0, RunFlag.TRACED, 0, 0, 1, 0)),
+        (Operation.RUN, messages.run(RunFlag.TRACED, 0, LayerRows(1))),
+        (Operation.RUN, messages.run(RunFlag.TRACED, 0, LayerRows(0, 0, ROWS))),
+        (Operation.RUN, messages.run(RunFlag(8), 0)),
+        (Operation.RUN, messages.run(ALONE, 0, LayerRows(LAYERS, 0, 1))),
+        (Operation.RUN, messages.run(ALONE, 0, LayerRows(0, 0, 0))),
+        (Operation.RUN, messages.run(ALONE, 0, LayerRows(0, 0, ROWS + 1))),
+        (Operation.RUN, messages.run(ALONE, 0, LayerRows(0, ROWS, 1))),
+        (Operation.RUN, messages.run(ALONE, 0, LayerRows(1, ROWS - 1, 2))),
+        (Operation.RUN, messages.run(ALONE, 0, LayerRows(1, 0xFFFF, 0xFFFF))),
+        (Operation.RUN, messages.run(ALONE, 0, LayerRows(2, 1, 1))),
+        (Operation.RUN, messages.run(RunFlag.ALONE, 0, LayerRows(0, 0, 1))),
+        (Operation.RUN, messages.run(RunFlag.TRACED, 0)[:-1]),
+        (Operation.DUMP, messages.dump(LayerRows(LAYERS), RunFlag.TRACED, 0, 0, 1, 1)),
+        (Operation.DUMP, messages.dump(LayerRows(0, 1, 1), RunFlag.TRACED, 0, 0, 1, 1)),
+        (Operation.DUMP, messages.dump(LayerRows(0, 0, ROWS + 1), ALONE, 0, 0, 1, 1)),
+        (Operation.DUMP, messages.dump(LayerRows(0), RunFlag.TRACED, 0, 0xFFFFFFFF, 1, 1)),
+        (Operation.DUMP, messages.dump(LayerRows(0), RunFlag.TRACED, 0, 0, 1, 0)),
         (Operation.CONSTANTS, messages.constants(LAYERS, 1)),
         (Operation.CONSTANTS, messages.constants(0xFFFF, 0xFFFF)),
         (Operation.READ, messages.read(Region.INPUT, 0, 200)),  # more than a frame carries
@@ -220,9 +305,9 @@ def test_a_reset_is_noticed_and_the_session_goes_on_after_a_sync(board: PtyBoard
     session.write(Region.INPUT, 0, data)
     board.reset()
     with pytest.raises(BoardResetError, match="reset"):
-        session.run(0, LAYERS - 1, GUARDED, zlib.crc32(data), 0.1)
+        session.run(GUARDED, zlib.crc32(data), 0.1)
     session.sync()
-    session.infer(data, LAYERS, traced=True, expected_s=0.1)
+    session.infer(data, traced=True, expected_s=0.1)
     assert _reported(session.records(LAYERS)) == _expected(data)
 
 

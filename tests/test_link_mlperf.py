@@ -71,6 +71,17 @@ def board() -> Iterator[PtyBoard]:
 
 @pytest.fixture
 def runner(board: PtyBoard) -> Iterator[Runner]:
+    yield from _booted(board)
+
+
+@pytest.fixture
+def forgetful() -> Iterator[Runner]:
+    """A board without room for the frame beside the arena."""
+    with PtyBoard(board_program(input_stays=False), wait=True) as waiting:
+        yield from _booted(waiting)
+
+
+def _booted(board: PtyBoard) -> Iterator[Runner]:
     opened = Runner(board.port)
     board.reset()
     assert opened.lines() == ["m-timestamp-mode-performance", "m-lap-us-0", "m-init-done", READY]
@@ -116,19 +127,68 @@ def test_a_picture_is_loaded_and_classified(runner: Runner, seed: int) -> None:
     assert runner.command("results") == [_results(seed)]
 
 
-def test_many_inferences_of_one_picture_keep_its_result(runner: Runner) -> None:
-    runner.load(_pixels(4))
-    assert runner.command("infer 5 3")[-1] == _results(4)
-    assert runner.command("infer")[0] == "m-warmup-start-10"
-    assert runner.command("results") == [_results(4)]
+def test_any_number_of_inferences_of_one_picture_has_its_result(runner: Runner) -> None:
+    for seed in (4, 5):
+        runner.load(_pixels(seed))
+        assert runner.command("infer 5 3")[-1] == _results(seed)
+        lines = runner.command("infer")
+        assert (lines[0], lines[-1]) == ("m-warmup-start-10", _results(seed))
+        assert runner.command("results") == [_results(seed)]
 
 
-def test_the_buffer_is_printed_until_an_inference_uses_it_up(runner: Runner) -> None:
+def test_the_buffer_is_printed_before_an_inference_and_after(runner: Runner) -> None:
     pixels = _pixels(6)[:11]
     runner.load(pixels)
-    assert runner.command("db print") == ["m-buffer-" + pixels[:8].hex("-"), "m-buffer-" + pixels[8:].hex("-")]
-    runner.command("infer 1 0")
-    assert runner.command("db print")[0].startswith("e-[")
+    printed = ["m-buffer-" + pixels[:8].hex("-"), "m-buffer-" + pixels[8:].hex("-")]
+    assert runner.command("db print") == printed
+    runner.command("infer 2 1")
+    assert runner.command("db print") == printed
+
+
+def test_a_picture_may_be_loaded_in_between_inferences(runner: Runner) -> None:
+    runner.load(_pixels(1))
+    pixels = _pixels(2)
+    runner.command(f"db load {len(pixels)}")
+    runner.command(f"db {pixels[:HEX_BYTES].hex()}")
+    runner.command("infer 3 0")  # of what is there by now
+    for at in range(HEX_BYTES, len(pixels), HEX_BYTES):
+        runner.command(f"db {pixels[at : at + HEX_BYTES].hex()}")
+    assert runner.command("infer 1 1")[-1] == _results(2)
+
+
+NO_ROOM = (
+    "e-[infer: {} runs; a run overwrites the input and RAM has no room for a copy, so one at a time: db load, infer 1 0]"
+)
+OVERWRITTEN = "e-[infer: the last run overwrote the input; db load it again]"
+
+
+@pytest.mark.parametrize(("command", "runs"), [("infer 2 0", 2), ("infer 1 1", 2), ("infer", 11), ("infer 5 3", 8)])
+def test_without_room_for_the_frame_more_than_one_inference_is_refused(
+    forgetful: Runner, command: str, runs: int
+) -> None:
+    forgetful.load(_pixels(4))
+    assert forgetful.command(command) == [NO_ROOM.format(runs)]
+    assert forgetful.silence() == b""
+    assert forgetful.command("infer 1 0")[-1] == _results(4)  # the picture is still there
+
+
+def test_without_room_for_the_frame_each_picture_is_inferred_once(forgetful: Runner) -> None:
+    for seed in (4, 5):
+        forgetful.load(_pixels(seed))
+        assert forgetful.command("db print")[0].startswith("m-buffer-")
+        assert forgetful.command("infer 1 0")[-1] == _results(seed)
+        assert forgetful.command("infer 1 0") == forgetful.command("infer 2 0") == [OVERWRITTEN]
+        assert forgetful.command("db print") == ["e-[db print: nothing is loaded, or an inference overwrote it]"]
+        assert forgetful.command("db 00") == ["e-[db: no db load before 00]"]
+        assert forgetful.command("results") == [_results(seed)]
+
+
+def test_without_room_half_a_picture_does_not_bring_back_one_that_was_overwritten(forgetful: Runner) -> None:
+    forgetful.load(_pixels(4))
+    forgetful.command("infer 1 0")
+    forgetful.command(f"db load {INPUT_BYTES}")
+    forgetful.command("db 0011")
+    assert forgetful.command("infer 1 0") == [OVERWRITTEN]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +246,7 @@ def test_text_then_frames_then_noise_then_text(board: PtyBoard) -> None:
         assert runner.command("infer 1 0")[-1] == _results(seed)
         runner.close()
         with open_session(board.port, 115200) as session:
-            session.infer(data, 3, traced=True, expected_s=0.1)
+            session.infer(data, traced=True, expected_s=0.1)
             assert session.read(Region.OUTPUT, 0, 5) == layers_of(data)[-1]
             session.transport.write(bytes([7, 0, 200, 9, 0, 1]) + bytes(range(128, 256)))
             time.sleep(0.1)  # half a frame is dropped after 50 ms

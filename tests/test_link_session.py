@@ -287,7 +287,7 @@ def test_a_long_run_is_waited_for_while_it_reports() -> None:
         return b""
 
     line.answer = lambda data: b"".join(in_sync(run)(frame) for frame in FrameReader().feed(data))
-    result = session.run(0, 2, messages.RunFlag.TRACED, 0, expected_s=1.0, on_progress=layers.append)
+    result = session.run(messages.RunFlag.TRACED, 0, expected_s=1.0, on_progress=layers.append)
     line.read = original  # type: ignore[method-assign]
     assert (result.ticks, result.output_crc32) == (5, 6)
     assert layers == list(range(seconds))
@@ -319,7 +319,7 @@ def test_a_board_that_computes_is_not_disturbed_by_its_own_damaged_events() -> N
 
     script = Once(run)
     session, _ = synced(script)
-    assert session.run(0, 2, messages.RunFlag.TRACED, 0, 1.0).ticks == 5
+    assert session.run(messages.RunFlag.TRACED, 0, 1.0).ticks == 5
     assert len(script.requests) == 1
 
 
@@ -330,7 +330,7 @@ def test_rows_that_were_lost_are_asked_for_again_and_no_others() -> None:
     def dump(request: Frame) -> bytes:
         if request.operation != Operation.DUMP:
             return reply(request)
-        _, _, _, begin, length, _ = struct.unpack("<HBIIIH", request.payload)
+        *_, begin, length, _ = struct.unpack("<HHHBIIIH", request.payload)
         asked.append((begin, length))
         sent = b""
         for at in range(begin, begin + length, 10):
@@ -346,7 +346,7 @@ def test_rows_that_were_lost_are_asked_for_again_and_no_others() -> None:
 
 def test_a_layer_of_another_size_is_another_firmware() -> None:
     session, _ = synced(lambda request: reply(request, struct.pack("<I", 99) if request.operation == 9 else b""))
-    with pytest.raises(FirmwareError, match="layer 1 has 99 bytes, expected 100"):
+    with pytest.raises(FirmwareError, match="layer 1 reports 99 bytes, expected 100"):
         session.dump(1, 100, b"input", expected_s=1.0)
 
 

@@ -180,9 +180,9 @@ static bool lasts(const tinymbn_model *model, uint32_t runs)
     if (input.used_up) {
         say("e-[infer: the last run overwrote the input; db load it again]\r\n");
     } else {
-        say("e-[infer: a run overwrites the input, and RAM has no room for another; one can run, not ");
+        say("e-[infer: ");
         say_number(runs);
-        say(": infer 1 0]\r\n");
+        say(" runs; a run overwrites the input and RAM has no room for a copy, so one at a time: db load, infer 1 0]\r\n");
     }
     return false;
 }

@@ -85,7 +85,7 @@ bool board_set_baud(uint32_t baud)
     return baud >= slowest_baud;
 }
 
-/* The link looks at the counter before and after each report of rows: there a slow board may be slow. */
+/* The link looks at the counter before and after each report of a row or a piece: there a slow board may be slow. */
 uint32_t board_cycles(void)
 {
     if (getenv("BOARD_SLOW") != NULL) {
