@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Run
-from tests.firmwares import DIGITS, EMULATED, PICTURES, copy, firmware, model, run_verify
+from tests.firmwares import DIGITS, EMULATED, PICTURES, STREAMED, firmware, model, run_verify
 from tests.shared import SHARED, needs_shared
+from tinymbn.board import load_board
 from tinymbn.interpreter import Interpreter
 from tinymbn.paths import SHIPPED_MODEL
+from tinymbn.link.messages import LayerRows, Region
+from tinymbn.link.session import Feed
 from tinymbn.stimuli import stimuli
 from tinymbn.verdict import Verdict
+from tinymbn.verify import identify
+from tinymbn.workbench import Request, open_bench
+from tinymbn_codegen.injection import injections
 from tinymbn_codegen.options import PASSES, Options
 from tinymbn_codegen.plan import make_plan
 
@@ -64,6 +70,40 @@ def test_without_passes_and_with_plain_kernels_it_is_equal_as_well() -> None:
     assert run_verify("qemu-m3", firmware("qemu-m3", DIGITS, options), count=3).equal
 
 
+@pytest.mark.parametrize("board", ["host", "qemu-m3", "qemu-m4", "stm32f7"])
+@pytest.mark.parametrize("options", [Options(optimize="ram"), Options(optimize="ram", input="rows")])
+def test_where_rows_stream_it_is_equal_as_well(board: str, options: Options, request: pytest.FixtureRequest) -> None:
+    if board in ("qemu-m4", "stm32f7") and request.config.getoption("--examples") < WHOLE_MATRIX:
+        pytest.skip(f"with --examples {WHOLE_MATRIX} or more")
+    assert any(step.output.streams for step in make_plan(model(STREAMED), options, "").steps)
+    verdict = run_verify(board, firmware(board, STREAMED, options), STREAMED, count=4)
+    assert verdict.equal, verdict.first_difference and verdict.first_difference.text
+    assert verdict.remarks == ()
+
+
+@pytest.mark.parametrize("options", [Options(), Options(optimize="ram", input="rows")])
+@pytest.mark.parametrize("name", [DIGITS, STREAMED])
+def test_every_layer_alone_makes_the_references_bytes_of_what_is_put_into_the_arena(
+    name: str, options: Options
+) -> None:
+    """What verify does where a layer differs, on layers that do not."""
+    board, graph = load_board("host"), model(name)
+    request = Request(graph=graph, board=board, folder=firmware("host", name, options), emulate=True)
+    *_, stimulus = stimuli(graph, [], 3, 0)
+    with open_bench(request) as bench:
+        plan = identify(bench.connection, graph, board).plan
+        values = {graph.input: stimulus.values, **plan.graph.constants}
+        values |= {layer.output: output for layer, output in Interpreter(plan.graph).steps(stimulus.values)}
+        for step in plan.steps:
+            made = b""
+            for injection in injections(plan, step, values):
+                rows = LayerRows(step.index, injection.first, injection.count)
+                rows_bytes = step.output.tensor.elements // step.calls * injection.count
+                feed: list[Feed] = [(Region.ARENA, offset, data) for offset, data in injection.pieces]
+                made += bench.connection.session.dump_alone(rows, rows_bytes, feed, expected_s=1.0)
+            assert made == values[step.output.tensor.name].tobytes(), step.layer.name
+
+
 def test_json_and_the_report_say_what_was_compared_and_with_what(run: Run, tmp_path: Path) -> None:
     folder = firmware("qemu-m4")
     report = tmp_path / "report.json"
@@ -81,7 +121,7 @@ def test_json_and_the_report_say_what_was_compared_and_with_what(run: Run, tmp_p
     assert values["emulated"] is True
     assert values["model"]["name"] == "digits"
     assert len(values["model"]["sha256"]) == 64
-    assert values["options"] == "name=model;kernels=chosen;without="
+    assert values["options"] == Options().text
     assert "gcc" in values["compiler"]
     assert values["compiler"].endswith("-O2")
     assert 0 < values["stack"]["used"] < values["stack"]["reserved"]

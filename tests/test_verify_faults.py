@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from tests.command_line import Run
-from tests.firmwares import EMULATED, copy, firmware, make, model, replace, run_verify
+from tests.firmwares import DIGITS, EMULATED, STREAMED, copy, firmware, make, model, replace, run_verify
 from tinymbn.errors import LinkError
 from tinymbn.verdict import Cause, Difference
 from tinymbn_codegen.constants import all_constants, constants_of
@@ -26,14 +27,18 @@ from tinymbn_codegen.options import Options
 from tinymbn_codegen.plan import Plan, make_plan
 
 BOARD = "qemu-m3"
+PLAIN = Options(kernels="plain")  # the mistakes are made in the C of these
+STREAMING = Options(kernels="plain", optimize="ram")
+FED = Options(kernels="plain", optimize="ram", input="rows")
 
 
-def plan() -> Plan:
-    return make_plan(model(), Options(), "")
+@cache
+def plan(name: str = DIGITS, options: Options = Options()) -> Plan:  # noqa: B008 - frozen
+    return make_plan(model(name), options, "")
 
 
-def difference(board: str, folder: Path, *, count: int) -> Difference:
-    found = run_verify(board, folder, count=count).first_difference
+def difference(board: str, folder: Path, name: str = DIGITS, *, count: int) -> Difference:
+    found = run_verify(board, folder, name, count=count).first_difference
     assert found is not None
     return found
 
@@ -128,6 +133,16 @@ class Mistake:
     cause: Cause
 
 
+Edit = Callable[[Path], None]
+
+
+def edit_file(file: Path, pattern: str, new: str | Callable[[re.Match[str]], str]) -> None:
+    """Replaces what occurs once."""
+    text, found = re.subn(pattern, new, file.read_text())
+    assert found == 1, f"{file.name}: {found} times: {pattern}"
+    file.write_text(text)
+
+
 def in_layer(symbol: str, old: str, new: str) -> Callable[[Path], None]:
     """An edit within one layer's function."""
 
@@ -142,20 +157,35 @@ def in_layer(symbol: str, old: str, new: str) -> Callable[[Path], None]:
     return edit
 
 
-def in_both_runs(old: str, new: str) -> Callable[[Path], None]:
-    """The schedule, where all that runs a layer has it."""
+def rows_of(symbol: str, old: str, new: str) -> Edit:
+    """Which rows a layer gets, in the schedule and in the traced one."""
 
     def edit(folder: Path) -> None:
-        replace(folder / "model.c", old, new)
-        replace(folder / "model_traced.c", old, new)
+        for file in (folder / "model.c", folder / "model_traced.c"):
+
+            def change(call: re.Match[str], name: str = file.name) -> str:
+                assert old in call[0], f"{name}: {call[0]}"
+                return call[0].replace(old, new)
+
+            edit_file(file, rf"tinymbn_(ring_)?rows\([^;]*;(?=\s*{symbol}\()", change)
+
+    return edit
+
+
+def after_row(layer: int, statement: str) -> Edit:
+    """Something that happens behind each row of a layer of the traced run, once its bytes are reported."""
+
+    def edit(folder: Path) -> None:
+        pattern = rf"(static void trace_layer_{layer:02}\(int32_t y, [^}}]*)\}}"
+        edit_file(folder / "model_traced.c", pattern, lambda found: f"{found[1]}    {statement}\n}}")
 
     return edit
 
 
 def swap_vertical_strides(folder: Path) -> None:
     """Layer 1 goes down by 1 a row instead of 2, layer 3 by 2 instead of 1."""
-    in_both_runs("model_arena + 200, 16, 128, y * 2, 1);", "model_arena + 200, 16, 128, y, 1);")(folder)
-    in_both_runs("model_arena + 704, 8, 256, y - 1, 1);", "model_arena + 704, 8, 256, y * 2 - 1, 1);")(folder)
+    rows_of("model_layer_01_block1_depthwise", "y * 2,", "y,")(folder)
+    rows_of("model_layer_03_block2_depthwise", "y - 1,", "y * 2 - 1,")(folder)
 
 
 def swap_horizontal_strides(folder: Path) -> None:
@@ -174,28 +204,25 @@ def round_down(folder: Path) -> None:
 
 def clobber(folder: Path) -> None:
     """Something changes the tensor of layer 7 once it is made, before layer 8 reads it."""
-    replace(
-        folder / "model_traced.c",
-        "        on_rows(7, y, 1, model_arena + 2048 + y * 128, 128);\n    }\n",
-        "        on_rows(7, y, 1, model_arena + 2048 + y * 128, 128);\n    }\n    model_arena[2048 + 133] ^= 64;\n",
-    )
+    at = offset_of(7)
+    after_row(7, f"model_arena[{at} + 133] ^= (int8_t)(y == 3 ? 64 : 0);")(folder)
+
+
+def offset_of(layer: int, name: str = DIGITS, options: Options = PLAIN) -> int:
+    found = plan(name, options).steps[layer].output.offset
+    assert found is not None
+    return found
 
 
 def break_run_alone(folder: Path) -> None:
-    replace(
-        folder / "model.c",
-        "    model_layer_13_average(model_arena + 608, model_arena + 544);\n",
-        "    model_layer_13_average(model_arena + 608, model_arena + 544);\n    model_arena[544] ^= 64;\n",
-    )
+    edit_file(folder / "model.c", r"(?=    memcpy\(output \+ 0,)", f"    model_arena[{offset_of(15)}] ^= 64;\n")
 
 
 DEPTHWISE = "model_layer_03_block2_depthwise"
 MISTAKES = {
     "vertical strides swapped": Mistake(swap_vertical_strides, 1, "kernel"),
     "horizontal strides swapped": Mistake(swap_horizontal_strides, 1, "kernel"),
-    "rows padded at the wrong end": Mistake(
-        in_both_runs("model_arena + 704, 8, 256, y - 1, 1);", "model_arena + 704, 8, 256, y, 1);"), 3, "kernel"
-    ),
+    "rows padded at the wrong end": Mistake(rows_of(DEPTHWISE, "y - 1,", "y,"), 3, "kernel"),
     "columns padded at the wrong end": Mistake(in_layer(DEPTHWISE, "PAD_LEFT = 1", "PAD_LEFT = 0"), 3, "kernel"),
     "padding that adds something": Mistake(
         in_layer(DEPTHWISE, "continue; /* padding adds nothing */", "accumulator += 99; continue;"), 3, "kernel"
@@ -221,23 +248,83 @@ WHY = {
 }
 
 
+def expect(board: str, folder: Path, name: str, mistake: Mistake) -> None:
+    """Makes the mistake, and asserts that verify finds it and tells of it."""
+    mistake.edit(folder)
+    make(folder)
+    found = difference(board, folder, name, count=5)
+    assert (found.index, found.cause) == (mistake.layer, mistake.cause), f"{board}: {found.text}"
+    told = POSITION.fullmatch(found.text)
+    assert told, found.text
+    assert WHY[found.cause] in found.text
+    assert 0 < found.different <= found.total
+    assert found.board != found.reference
+    assert 0 < abs(found.board - found.reference) <= found.largest
+    assert found.input
+
+
 @pytest.mark.parametrize("what", MISTAKES)
 def test_a_mistake_in_the_c_is_found_and_told(what: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    mistake = MISTAKES[what]
     thorough = request.config.getoption("--examples") >= 100
     for board in EMULATED if thorough else (BOARD,):
-        folder = copy(firmware(board), tmp_path / board)
-        mistake.edit(folder)
-        make(folder)
-        found = difference(board, folder, count=5)
-        assert (found.index, found.cause) == (mistake.layer, mistake.cause), f"{board}: {found.text}"
-        told = POSITION.fullmatch(found.text)
-        assert told, found.text
-        assert WHY[found.cause] in found.text
-        assert 0 < found.different <= found.total
-        assert found.board != found.reference
-        assert 0 < abs(found.board - found.reference) <= found.largest
-        assert found.input
+        expect(board, copy(firmware(board, options=PLAIN), tmp_path / board), DIGITS, MISTAKES[what])
+
+
+# ------------------------------------------------------------------------------------- mistakes where rows stream
+
+
+def in_slot(layer: int, options: Options) -> Edit:
+    """Something changes a byte of each row of a ring, before anybody reads it."""
+    place = plan(STREAMED, options).steps[layer].output
+    assert place.streams
+    at = f"{offset_of(layer, STREAMED, options)} + y % {place.slots} * {place.row_bytes} + 7"
+    return after_row(layer, f"model_arena[{at}] ^= 64;")
+
+
+def one_slot_too_few(layer: int, options: Options) -> Edit:
+    """A row is looked for where another one lies."""
+    step = plan(STREAMED, options).steps[layer]
+    (place,) = step.inputs
+    assert place.streams
+    assert place.slots > 1
+    symbol, old = f"model_layer_{layer:02}_\\w+", f" {place.slots}, {place.row_bytes}, "
+    return rows_of(symbol, old, f" {place.slots - 1}, {place.row_bytes}, ")
+
+
+IN_STREAMS = {
+    "a wrong bias": lambda options: Mistake(
+        in_layer("model_layer_04_block2_pointwise", "bias[c_out]", "bias[(c_out + 1) % C_OUT]"), 4, "kernel"
+    ),
+    "padding that adds something": lambda options: Mistake(
+        in_layer(
+            "model_layer_05_block3_depthwise", "continue; /* padding adds nothing */", "accumulator += 99; continue;"
+        ),
+        5,
+        "kernel",
+    ),
+    "a ring that has a slot too few for its reader": lambda options: Mistake(one_slot_too_few(5, options), 5, "kernel"),
+    "something else writes into a row between two layers": lambda options: Mistake(in_slot(3, options), 4, "memory"),
+    "something else writes into a ring": lambda options: Mistake(in_slot(4, options), 5, "memory"),
+}
+
+
+def test_the_streamed_firmware_streams_where_the_mistakes_are() -> None:
+    for options in (STREAMING, FED):
+        steps = plan(STREAMED, options).steps
+        assert all(steps[k].output.streams for k in (3, 4, 5)), options.text
+        assert steps[4].output.slots > 1
+
+
+@pytest.mark.parametrize("options", [STREAMING, FED], ids=["frame", "rows"])
+@pytest.mark.parametrize("what", IN_STREAMS)
+def test_a_mistake_in_a_streamed_layer_is_found_and_told(
+    what: str, options: Options, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    thorough = request.config.getoption("--examples") >= 100
+    for board in EMULATED if thorough else ("host",):
+        if board == "qemu-m0" and options is FED:
+            continue  # no room for the frame of the link
+        expect(board, copy(firmware(board, STREAMED, options), tmp_path / board), STREAMED, IN_STREAMS[what](options))
 
 
 # ---------------------------------------------------------------------------------- firmware that does not answer
@@ -303,6 +390,6 @@ def test_a_plain_run_that_never_ends_is_told_from_the_traced_one(
     if request.config.getoption("--examples") < 100:
         pytest.skip("with --examples 100 or more")
     folder = copy(firmware(BOARD), tmp_path / "firmware")
-    replace(folder / "model.c", "    memcpy(output + 0, model_arena + 532, 10);\n", HANG)
+    edit_file(folder / "model.c", r"    memcpy\(output \+ 0, .*\n", HANG)
     make(folder)
     assert "all-min, whole" in failure(BOARD, folder)

@@ -22,8 +22,8 @@ FIRMWARE_DATA_BYTES = 320  # the board's variables, fault record and alignment
 # build checks; for zig, whose frames are larger, build reserves what it takes.
 FIRMWARE_STACK_BYTES = 1_792
 
-# What may lack behind the frame of the link, since the sizes above are estimates, and zig takes more stack: nothing that
-# can be left out shall keep a firmware from being linked.
+# What has to be left beside the frame of the link: the sizes above are estimates, zig takes more stack, and nothing
+# that can be left out shall keep a firmware from being linked.
 FRAME_BUFFER_SPARE_BYTES = 1_024
 
 

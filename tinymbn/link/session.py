@@ -246,9 +246,7 @@ class Session:
             expected_s: what a run may take, without the bytes on the wire.
         """
         flags = RunFlag.TRACED | RunFlag.GUARDED
-        return self._dump(
-            LayerRows(layer), tensor_bytes, lambda: self._load(data), flags, zlib.crc32(data), expected_s
-        )
+        return self._dump(LayerRows(layer), tensor_bytes, lambda: self._load(data), flags, zlib.crc32(data), expected_s)
 
     def dump_alone(self, rows: LayerRows, rows_bytes: int, feed: Sequence[Feed], *, expected_s: float) -> bytes:
         """Rows of one layer's output, run alone on bytes put into the arena.
@@ -419,8 +417,8 @@ class Session:
         if rows.whole:
             return rows.data
         raise LinkError(
-            f"{self.transport.name}: {rows.missing_bytes} of {rows_bytes} bytes of layer {which.layer} were lost in each"
-            f" of {_DUMPS} tries; check cable and baud rate"
+            f"{self.transport.name}: {rows.missing_bytes} of {rows_bytes} bytes of layer {which.layer} were lost in "
+            f"each of {_DUMPS} tries; check cable and baud rate"
         )
 
 
