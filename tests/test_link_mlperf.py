@@ -156,7 +156,10 @@ def test_a_picture_may_be_loaded_in_between_inferences(runner: Runner) -> None:
     assert runner.command("infer 1 1")[-1] == _results(2)
 
 
-NO_ROOM = "e-[infer: {} runs; a run overwrites the input and RAM has no room for a copy, so one at a time: db load, infer 1 0]"
+NO_ROOM = (
+    "e-[infer: {} runs; a run overwrites the input and RAM has no room for a copy, so one at a time: "
+    "db load, infer 1 0]"
+)
 OVERWRITTEN = "e-[infer: the last run overwrote the input; db load it again]"
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Run
-from tests.firmwares import DIGITS, EMULATED, PICTURES, STREAMED, firmware, model, run_verify
+from tests.firmwares import DIGITS, EMULATED, PICTURES, STREAMED, copy, firmware, model, run_verify
 from tests.shared import SHARED, needs_shared
 from tinymbn.board import load_board
 from tinymbn.interpreter import Interpreter
-from tinymbn.paths import SHIPPED_MODEL
 from tinymbn.link.messages import LayerRows, Region
 from tinymbn.link.session import Feed
+from tinymbn.paths import SHIPPED_MODEL
 from tinymbn.stimuli import stimuli
 from tinymbn.verdict import Verdict
 from tinymbn.verify import identify
