@@ -238,7 +238,7 @@ class LinkView:
 def link_view(plan: Plan, *, frame_buffer: bool) -> LinkView:
     """The descriptor of the model for the serial link, with or without a frame outside the arena."""
     each = [constants_of(plan, step) for step in plan.steps]
-    first = np.cumsum([0, *(len(found) for found in each)])
+    first = np.cumsum([0, *(len(found) for found in each)]).astype(np.int32)
     digest = [f"0x{byte:02x}" for byte in bytes.fromhex(plan.sha256)]
     return LinkView(
         sha256=tuple(", ".join(digest[i : i + 16]) + "," for i in (0, 16)),
