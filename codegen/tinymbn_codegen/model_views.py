@@ -244,7 +244,7 @@ def link_view(plan: Plan, *, frame_buffer: bool) -> LinkView:
         sha256=tuple(", ".join(digest[i : i + 16]) + "," for i in (0, 16)),
         constants=tuple((c.symbol, len(c.bytes)) for found in each for c in found),
         first_constant=tuple(as_lines(first)),
-        rows=tuple(as_lines(np.array([step.calls for step in plan.steps]))),
+        rows=tuple(as_lines(np.array([step.calls for step in plan.steps], np.int32))),
         frame_buffer=frame_buffer,
         options=plan.options.text,
         output_scale_q20=min(round(plan.outputs[0].tensor.scale * 1000 * 2**20), 2**43 - 1),  # 255 of them fit the text
