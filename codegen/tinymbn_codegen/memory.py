@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 from tinymbn_codegen.requests import ALIGNMENT, Request
 
 Ranges = list[tuple[int, int]]
+Near = list[tuple[int, Ranges]]
+
+NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +44,27 @@ class Buffer:
         return self.offset + self.request.size
 
 
-def place(requests: Sequence[Request], tries: int) -> tuple[tuple[Buffer, ...], int]:
-    """An offset for each request, and the arena's size in bytes.
+def place(
+    requests: Sequence[Request], tries: int, conflicts: Conflicts | None = None, limit: int = NO_LIMIT
+) -> tuple[tuple[Buffer, ...], int] | None:
+    """An offset for each request, and the arena's size in bytes; None where no arena below the limit is found.
 
     Args:
         requests: what is needed.
         tries: orders of placement to compare; the same number gives the same places.
+        conflicts: what is known of these requests from earlier.
+        limit: the size from which on an arena is of no use.
     """
-    conflicts = _Conflicts(requests)
     least = least_bytes(requests)
     best: list[int] = []
-    extent = 0
-    for offsets in _placements(requests, conflicts, tries, least):
-        best, extent = offsets, _extent(requests, offsets)
+    if least < limit:
+        near = (conflicts or Conflicts()).of(requests)
+        for offsets in _placements(requests, near, tries, least, limit):
+            best = offsets
+    if not best:
+        return None
     low = min(best)
-    return tuple(Buffer(r, x - low) for r, x in zip(requests, best, strict=True)), extent
+    return tuple(Buffer(r, x - low) for r, x in zip(requests, best, strict=True)), _extent(requests, best)
 
 
 def least_bytes(requests: Sequence[Request]) -> int:
@@ -62,30 +72,44 @@ def least_bytes(requests: Sequence[Request]) -> int:
     long = [r for r in requests if r.moments is None]
     sizes = np.concatenate([r.piece_sizes for r in long])
     first, last = np.concatenate([r.first for r in long]), np.concatenate([r.last for r in long])
-    change = np.zeros(int(last.max()) + 3, np.int64)
-    np.add.at(change, first + 1, sizes)  # the input is there from -1
-    np.add.at(change, last + 2, -sizes)
-    needed = np.cumsum(change)
+    moments = int(last.max()) + 3
+    begun = np.bincount(first + 1, sizes, moments)  # the input is there from -1
+    needed = np.cumsum(begun - np.bincount(last + 2, sizes, moments))
     for r in requests:
         if r.moments is not None:
             needed[r.moments + 1] += r.size
     return int(needed.max())
 
 
-class _Conflicts:
-    """For each pair of requests, the ranges of distances between their offsets that are forbidden, found once."""
+class Conflicts:
+    """For pairs of requests the ranges of distances between their offsets that are forbidden; each is found once."""
 
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self._requests = requests
-        self._known: list[list[Ranges | None]] = [[None] * len(requests) for _ in requests]
+    def __init__(self) -> None:
+        self._known: dict[Request, dict[Request, Ranges]] = {}
 
-    def between(self, a: int, b: int) -> Ranges:
-        """Open ranges in which ``offset of b - offset of a`` must not lie, ascending and apart."""
-        found = self._known[a][b]
-        if found is None:
-            found = self._known[a][b] = forbidden(self._requests[a], self._requests[b])
-            self._known[b][a] = [(-high, -low) for low, high in reversed(found)]
-        return found
+    def of(self, requests: Sequence[Request]) -> list[Near]:
+        """For each request the others that it must keep away from, and how far."""
+        begin = np.array([r.begin for r in requests])
+        until = np.array([r.until for r in requests])
+        meet = (begin[:, None] <= until) & (begin <= until[:, None])
+        numbers = {r.name: i for i, r in enumerate(requests)}
+        for i, r in enumerate(requests):
+            for name in r.overlaps:
+                meet[i, numbers[name]] = meet[numbers[name], i] = True
+        near: list[Near] = [[] for _ in requests]
+        for a, b in zip(*(index.tolist() for index in np.nonzero(np.triu(meet, 1))), strict=True):
+            ranges = self._between(requests[a], requests[b])
+            if ranges:
+                near[b].append((a, ranges))
+                near[a].append((b, [(-high, -low) for low, high in ranges]))
+        return near
+
+    def _between(self, a: Request, b: Request) -> Ranges:
+        known = self._known.setdefault(a, {})
+        ranges = known.get(b)
+        if ranges is None:
+            ranges = known[b] = forbidden(a, b)
+        return ranges
 
 
 def forbidden(a: Request, b: Request) -> Ranges:
@@ -136,23 +160,19 @@ def _merged(ranges: Ranges) -> Ranges:
     return found
 
 
-def _placements(requests: Sequence[Request], conflicts: _Conflicts, tries: int, least: int) -> Iterator[list[int]]:
+def _placements(
+    requests: Sequence[Request], near: Sequence[Near], tries: int, least: int, limit: int
+) -> Iterator[list[int]]:
     """Offsets, each time for a smaller arena: large requests first, long ones, by time; then neighbours of the best."""
     every = range(len(requests))
-
-    def size(i: int) -> int:
-        return requests[i].size
-
-    def begin(i: int) -> int:
-        return requests[i].begin
-
+    sizes, begins = [r.size for r in requests], [r.begin for r in requests]
     orders = [
-        sorted(every, key=lambda i: (-size(i), begin(i))),
-        sorted(every, key=lambda i: (begin(i), -size(i))),
-        sorted(every, key=lambda i: (-begin(i), -size(i))),
-        sorted(every, key=lambda i: (-(requests[i].until - begin(i)) * size(i), begin(i))),
+        sorted(every, key=lambda i: (-sizes[i], begins[i])),
+        sorted(every, key=lambda i: (begins[i], -sizes[i])),
+        sorted(every, key=lambda i: (-begins[i], -sizes[i])),
+        sorted(every, key=lambda i: (-(requests[i].until - begins[i]) * sizes[i], begins[i])),
     ]
-    best, extent = orders[0], 1 << 62
+    best, extent = orders[0], limit
     chance = random.Random(0)  # noqa: S311 - no secret; the same plan each time
     for attempt in range(len(orders) + (tries if len(requests) > 2 else 0)):
         if extent <= least:
@@ -162,39 +182,55 @@ def _placements(requests: Sequence[Request], conflicts: _Conflicts, tries: int, 
         else:
             order = list(best)
             order.insert(chance.randrange(len(order)), order.pop(chance.randrange(len(order))))
-        offsets = _place(requests, order, conflicts)
+        offsets = _place(sizes, order, near, extent)
+        if offsets is None:
+            continue
         made = _extent(requests, offsets)
         if made < extent:
             yield offsets
-        if made <= extent:
-            best, extent = order, made
+        best, extent = order, made
 
 
-def _place(requests: Sequence[Request], order: Sequence[int], conflicts: _Conflicts) -> list[int]:
-    """Each request in turn where it lengthens the arena least, then in the tightest gap; offsets may be negative."""
-    offsets = [0] * len(requests)
-    placed: list[int] = []
+def _place(sizes: Sequence[int], order: Sequence[int], near: Sequence[Near], most: int) -> list[int] | None:
+    """Each request in turn where it lengthens the arena least, then in the tightest gap; offsets may be negative.
+
+    None as soon as the arena is longer than ``most``.
+    """
+    offsets: list[int | None] = [None] * len(sizes)
     low = high = 0
     for b in order:
-        taken = _merged([(offsets[a] + x, offsets[a] + y) for a in placed for x, y in conflicts.between(a, b)])
-        size = requests[b].size
-        best: tuple[int, int, int] | None = None
-        for i in range(len(taken) + 1):
-            # The gap before range i: from the end of the one before to its begin, both included.
-            start = -(-taken[i - 1][1] // ALIGNMENT) * ALIGNMENT if i else None
-            stop = taken[i][0] // ALIGNMENT * ALIGNMENT if i < len(taken) else None
-            if start is not None and stop is not None and start > stop:
-                continue
-            room = stop - start if start is not None and stop is not None else 1 << 40
-            for x in dict.fromkeys(x for x in (start, stop) if x is not None) or (0,):
-                found = (max(high, x + size) - min(low, x), room, x)
-                if best is None or found < best:
+        size = sizes[b]
+        taken = []
+        for a, ranges in near[b]:
+            at = offsets[a]
+            if at is not None:
+                taken += [(at + x, at + y) for x, y in ranges]
+        x = _best_place(_merged(taken), size, low, high)
+        offsets[b] = x
+        low, high = min(low, x), max(high, x + size)
+        if high - low > most:
+            return None
+    return [x for x in offsets if x is not None]
+
+
+def _best_place(taken: Ranges, size: int, low: int, high: int) -> int:
+    """Where a request of this size lengthens the arena from ``low`` to ``high`` least, then in the tightest gap."""
+    if not taken:
+        return 0
+    # Before all, and behind all.
+    before, behind = taken[0][0] // ALIGNMENT * ALIGNMENT, -(-taken[-1][1] // ALIGNMENT) * ALIGNMENT
+    best = min(
+        (max(high, before + size) - min(low, before), 1 << 40, before),
+        (max(high, behind + size) - min(low, behind), 1 << 40, behind),
+    )
+    for (_, left), (right, _) in pairwise(taken):
+        start, stop = -(-left // ALIGNMENT) * ALIGNMENT, right // ALIGNMENT * ALIGNMENT
+        if start <= stop:
+            for x in (start, stop):
+                found = (max(high, x + size) - min(low, x), stop - start, x)
+                if found < best:
                     best = found
-        assert best is not None
-        offsets[b] = best[2]
-        placed.append(b)
-        low, high = min(low, best[2]), max(high, best[2] + size)
-    return offsets
+    return best[2]
 
 
 def _extent(requests: Sequence[Request], offsets: Sequence[int]) -> int:

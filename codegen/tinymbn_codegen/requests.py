@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -70,11 +70,6 @@ class Request:
         return frozenset(self.moments.tolist())
 
 
-def make_requests(graph: Graph, choices: Sequence[Choice], timeline: Timeline, options: Options) -> list[Request]:
-    """Everything that the arena has to hold."""
-    return list(_Requests(graph, choices, timeline, options).all())
-
-
 def slotted_maps(graph: Graph, choices: Sequence[Choice]) -> set[str]:
     """Maps of which three rows are read at fixed distances."""
     return {
@@ -97,31 +92,64 @@ def tensor_row_bytes(graph: Graph, name: str, layout: Layout) -> int:
     return row_bytes(layout, tensor.shape) if len(tensor.shape) == 3 else tensor.elements
 
 
-class _Requests:
-    def __init__(self, graph: Graph, choices: Sequence[Choice], timeline: Timeline, options: Options) -> None:
-        self._graph, self._choices, self._timeline, self._options = graph, choices, timeline, options
+class RequestMaker:
+    """Makes the requests of timelines of one graph; what no change touches is the same object each time."""
+
+    def __init__(self, graph: Graph, choices: Sequence[Choice], options: Options) -> None:
+        """Prepare requests.
+
+        Args:
+            graph: int8 alone.
+            choices: a kernel for each layer.
+            options: which passes are off.
+        """
+        self._graph, self._choices, self._options = graph, choices, options
         self._layouts = tensor_layouts(graph, choices)
-        self._end = 2 * timeline.end + 1
         self._held = held_by(graph, options)
         self._slotted = slotted_maps(graph, choices)
-
-    def all(self) -> Iterator[Request]:
-        members: dict[str, list[str]] = {}
+        self._members: dict[str, list[str]] = {}
         for name, root in self._held.items():
-            members.setdefault(root, []).append(name)
-        for root, names in members.items():
-            yield self._tensor(root, names)
+            self._members.setdefault(root, []).append(name)
+        self._makers = {layer.output: k for k, layer in enumerate(graph.layers)}
+        self._readers: dict[str, list[int]] = {root: [] for root in self._members}
+        for k, layer in enumerate(graph.layers):
+            for root in {self._held[name] for name in layer.inputs if name in self._held}:
+                self._readers[root].append(k)
+        self._known: dict[tuple[object, ...], Request] = {}
+
+    def requests(self, timeline: Timeline) -> list[Request]:
+        """Everything that the arena has to hold."""
+        segments = [segment.layers[0] for segment in timeline.segments for _ in segment.layers]
+        lengths = {segment.layers[0]: len(segment.layers) for segment in timeline.segments}
+        streams = [len(segment.layers) for segment in timeline.segments if segment.source is not None]
+
+        def when(layers: Iterable[int]) -> tuple[tuple[int, int], ...]:
+            """All that the times of these layers depend on."""
+            return tuple((segments[k], lengths[segments[k]]) for k in layers)
+
+        found = []
+        for root, names in self._members.items():
+            made_by = (self._makers[root],) if root in self._makers else (0,)
+            key: tuple[object, ...] = root, timeline.rings.get(root), when((*made_by, *self._readers[root]))
+            if key not in self._known:
+                self._known[key] = self._tensor(timeline, root, names)
+            found.append(self._known[key])
         for k, choice in enumerate(self._choices):
             if choice.scratch_bytes:
-                yield self._scratch(k, choice)
-        streams = [len(s.layers) for s in self._timeline.segments if s.source is not None]
+                key = k, when((k,))
+                if key not in self._known:
+                    self._known[key] = self._scratch(timeline, k, choice)
+                found.append(self._known[key])
         if streams:
-            yield Request(
-                COUNTERS, (), max(streams) * COUNTER_BYTES, 1, *_one_piece(max(streams) * COUNTER_BYTES, -1, self._end)
-            )
+            key = COUNTERS, max(streams)
+            if key not in self._known:
+                size = max(streams) * COUNTER_BYTES
+                self._known[key] = Request(COUNTERS, (), size, 1, *_one_piece(size, -1, _end(timeline)))
+            found.append(self._known[key])
+        return found
 
-    def _tensor(self, root: str, names: Sequence[str]) -> Request:
-        graph, timeline = self._graph, self._timeline
+    def _tensor(self, timeline: Timeline, root: str, names: Sequence[str]) -> Request:
+        graph = self._graph
         rows = map_rows(graph.tensors[root].shape)
         size = tensor_row_bytes(graph, root, self._layouts[root])
         written = timeline.written[root]
@@ -129,9 +157,9 @@ class _Requests:
         overlaps: dict[str, int] = {}
         last = np.full(rows, -1)
         for name in names:
-            last = np.maximum(last, self._last_read(name, root, rows, overlaps))
+            last = np.maximum(last, self._last_read(timeline, name, root, rows, overlaps))
         if any(name in graph.outputs for name in names):
-            last[:] = self._end
+            last[:] = _end(timeline)
         last = np.maximum(last, first)
         if root == graph.input:  # fed just before the event that is counted; a frame lies there from the beginning
             first = 2 * written if root in timeline.rings else np.full(rows, -1)
@@ -158,43 +186,43 @@ class _Requests:
             name, (name,), slots * size, slots, np.arange(slots) * size, np.full(slots, size), begin, end, {}, moments
         )
 
-    def _scratch(self, k: int, choice: Choice) -> Request:
+    def _scratch(self, timeline: Timeline, k: int, choice: Choice) -> Request:
         size = -(-choice.scratch_bytes // ALIGNMENT) * ALIGNMENT
-        times = self._timeline.made[k]
+        times = timeline.made[k]
         moments = np.concatenate([2 * times, 2 * times + 1])
         moments.sort()
         name = scratch_name(k)
         pieces = _one_piece(size, int(moments[0]), int(moments[-1]))
         return Request(name, (), size, 1, *pieces, {}, moments)
 
-    def _last_read(self, name: str, root: str, rows: int, overlaps: dict[str, int]) -> Numbers:
+    def _last_read(self, timeline: Timeline, name: str, root: str, rows: int, overlaps: dict[str, int]) -> Numbers:
         """The last moment in which each row of ``root`` is read under this name; notes what may overwrite it."""
-        graph, timeline = self._graph, self._timeline
+        graph = self._graph
         read = timeline.read[name]
         last = np.where(read >= 0, 2 * read + 1, -1)
         if len(last) != rows:  # another shape of the same bytes
             last = np.full(rows, last.max())
-        for k, layer in enumerate(graph.layers):
+        for k in self._readers[root]:
+            layer = graph.layers[k]
             if name not in layer.inputs or self._held[layer.output] != layer.output:
                 continue
             distance = self._distance(k, root)
-            if distance is not None and self._overwrites(k, root):
+            if distance is not None and self._overwrites(timeline, k, root):
                 overlaps[layer.output] = max(distance, overlaps.get(layer.output, distance))
                 last = np.where(last == 2 * int(timeline.made[k][-1]) + 1, last - 1, last)
         return last
 
-    def _overwrites(self, k: int, root: str) -> bool:
-        """Whether layer k is one event, the last that reads these bytes, and streams neither."""
-        layer, timeline = self._graph.layers[k], self._timeline
-        if len(timeline.made[k]) != 1 or layer.output in timeline.rings or root in timeline.rings:
+    def _overwrites(self, timeline: Timeline, k: int, root: str) -> bool:
+        """Whether layer k is one event, the last that reads these bytes, and these are no ring."""
+        if len(timeline.made[k]) != 1 or root in timeline.rings:
             return False
         end = int(timeline.made[k][0])
-        names = [name for name, of in self._held.items() if of == root]
+        names = self._members[root]
         return all(name not in self._graph.outputs and timeline.read[name].max() <= end for name in names)
 
     def _distance(self, k: int, root: str) -> int | None:
         layer, graph = self._graph.layers[k], self._graph
-        if "overlap" in self._options.without or self._choices[k].kernel is None:
+        if "overlap" in self._options.without or self._choices[k].kernel is None or self._choices[k].rows:
             return None
         output = graph.tensors[layer.output].shape
         distances = [
@@ -204,6 +232,11 @@ class _Requests:
         ]
         known = [d for d in distances if d is not None]
         return max(known) if len(known) == len(distances) else None
+
+
+def _end(timeline: Timeline) -> int:
+    """The moment behind the last event."""
+    return 2 * timeline.end + 1
 
 
 def scratch_name(k: int) -> str:

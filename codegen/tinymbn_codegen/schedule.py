@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.graph import Graph
-from tinymbn.layers import AveragePool, Conv2D, Depthwise, MaxPool, Reshape, Window
+from tinymbn.layers import AnyLayer, AveragePool, Conv2D, Depthwise, MaxPool, Reshape, Window
 from tinymbn_codegen.assignment import Choice
 
 Times = NDArray[np.int64]
@@ -43,10 +43,17 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Reads:
-    """Which rows of an input each output row needs, (rows,): from first to last, none where first > last."""
+    """Which rows of an input each output row needs.
 
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
+    Attributes:
+        first: of each output row the first, (rows,).
+        last: of each output row the last; the needed rows have no gap, though a kernel may step over some.
+        reader: of each input row the last output row that needs it; NEVER where none does.
+    """
+
+    first: Times
+    last: Times
+    reader: Times
 
 
 def map_rows(shape: tuple[int, ...]) -> int:
@@ -55,34 +62,30 @@ def map_rows(shape: tuple[int, ...]) -> int:
 
 
 def rows_read(graph: Graph, choices: Sequence[Choice]) -> list[tuple[Reads, ...]]:
-    """For each layer and each of its inputs which rows each of its own rows reads; of constants none."""
-    found = []
-    for layer, choice in zip(graph.layers, choices, strict=True):
-        made = map_rows(graph.tensors[layer.output].shape) if choice.rows else 1
-        found.append(
-            tuple(
-                _nothing(made)
-                if name in graph.constants
-                else _rows_of(layer, choice, made, map_rows(graph.tensors[name].shape))
-                for name in layer.inputs
+    """For each layer and each of its inputs which rows each of its own rows reads."""
+    return [
+        tuple(
+            _rows_of(
+                layer, choice.rows, map_rows(graph.tensors[layer.output].shape), map_rows(graph.tensors[name].shape)
             )
+            for name in layer.inputs
         )
-    return found
+        for layer, choice in zip(graph.layers, choices, strict=True)
+    ]
 
 
-def _nothing(made: int) -> Reads:
-    return Reads(np.zeros(made, np.int64), np.full(made, -1))
-
-
-def _rows_of(layer: object, choice: Choice, made: int, height: int) -> Reads:
-    if not choice.rows:
-        return Reads(np.zeros(1, np.int64), np.full(1, height - 1))
+def _rows_of(layer: AnyLayer, by_rows: bool, made: int, height: int) -> Reads:
+    if not by_rows:  # one call reads all
+        return Reads(np.zeros(1, np.int64), np.full(1, height - 1), np.zeros(height, np.int64))
     y = np.arange(made)
     if not isinstance(layer, Conv2D | Depthwise | AveragePool | MaxPool):
-        return Reads(y, y)
+        return Reads(y, y, y)
     window: Window = layer.window
-    first = y * window.stride[0] - window.padding.top
-    return Reads(np.maximum(first, 0), np.minimum(first + window.extent[0] - 1, height - 1))
+    top = y * window.stride[0] - window.padding.top
+    first, last = np.maximum(top, 0), np.minimum(top + window.extent[0] - 1, height - 1)
+    rows = np.arange(height)
+    reader = np.searchsorted(first, rows, side="right") - 1
+    return Reads(first, last, np.where(last[reader] >= rows, reader, NEVER))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,102 +133,103 @@ def segments_of(graph: Graph, streamed: Collection[str], rows_in: bool) -> list[
     return found
 
 
-def make_timeline(
-    graph: Graph,
-    choices: Sequence[Choice],
-    reads: Sequence[tuple[Reads, ...]],
-    streamed: Collection[str],
-    rows_in: bool = False,
-) -> Timeline:
-    """Run the schedule without computing anything.
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """When a segment makes its rows.
 
-    Args:
-        graph: int8 alone.
-        choices: a kernel for each layer.
-        reads: of ``rows_read``.
-        streamed: the maps of which only a ring exists.
-        rows_in: the input comes row by row.
+    Attributes:
+        segment: with its passes.
+        made: of each layer, the event in which each of its rows is made.
+        given: the event before which each row of the source comes.
     """
-    made: list[Times] = []
-    fed: list[int] = []
-    event = 0
-    segments = []
-    for segment in segments_of(graph, streamed, rows_in):
-        if segment.source is None:
-            rows = len(reads[segment.layers[0]][0].first)
-            made.append(np.arange(event, event + rows))
-            event += rows
-            segments.append(segment)
-        else:
-            streams, given, passes = _stream(graph, segment, reads)
-            segments.append(replace(segment, passes=passes))
-            fed = fed or [event + t for t in given]
-            made += [np.array(t, np.int64) + event for t in streams]
-            event += sum(map(len, streams))
-    written = {graph.input: np.full(map_rows(graph.input_tensor.shape), NEVER)}
-    for layer, times in zip(graph.layers, made, strict=True):
-        rows = map_rows(graph.tensors[layer.output].shape)
-        written[layer.output] = times if len(times) == rows else np.full(rows, times[-1])
-    read = {name: np.full(len(times), NEVER) for name, times in written.items()}
-    for layer, times, each in zip(graph.layers, made, reads, strict=True):
-        for name, rows_of in zip(layer.inputs, each, strict=True):
-            if name in read:
-                _read(read[name], rows_of, times)
-    rings = {name: _ring(written[name], read[name]) for name in streamed if name != graph.input}
-    if rows_in:
-        rows = map_rows(graph.input_tensor.shape)
-        written[graph.input] = np.array((fed + [event] * rows)[:rows])
+
+    segment: Segment
+    made: tuple[Times, ...]
+    given: Times
+
+
+class Scheduler:
+    """Runs schedules of a graph without computing anything.
+
+    When a segment runs depends on the layers in it alone: those before it have as many events however they stream. So
+    what is found for a segment is kept, and its arrays are the same objects in every timeline.
+    """
+
+    def __init__(self, graph: Graph, choices: Sequence[Choice], *, rows_in: bool = False) -> None:
+        """Prepare schedules.
+
+        Args:
+            graph: int8 alone.
+            choices: a kernel for each layer.
+            rows_in: the input comes row by row.
+        """
+        self._graph, self._rows_in = graph, rows_in
+        self._reads = rows_read(graph, choices)
+        self._counts = [len(reads[0].first) for reads in self._reads]
+        self._begins = np.cumsum([0, *self._counts]).tolist()
+        self._runs: dict[tuple[int, ...], _Run] = {}
+        self._readers: dict[str, list[tuple[int, Times]]] = {name: [] for name in graph.tensors}
+        for k, (layer, each) in enumerate(zip(graph.layers, self._reads, strict=True)):
+            for name, reads in zip(layer.inputs, each, strict=True):
+                self._readers[name].append((k, reads.reader))
         # Its bytes may also be an output, or have another name.
-        whole = graph.input in graph.outputs or any(
+        self._whole_input = graph.input in graph.outputs or any(
             isinstance(layer, Reshape) and graph.input in layer.inputs for layer in graph.layers
         )
-        rings[graph.input] = rows if whole else _ring(written[graph.input], read[graph.input])
-    return Timeline(tuple(segments), tuple(made), written, read, rings, event)
 
+    def timeline(self, streamed: Collection[str]) -> Timeline:
+        """When everything happens where of these maps only a ring exists."""
+        graph = self._graph
+        runs = [self._run(segment) for segment in segments_of(graph, streamed, self._rows_in)]
+        made = tuple(times for run in runs for times in run.made)
+        written = {graph.input: np.full(map_rows(graph.input_tensor.shape), NEVER)}
+        if self._rows_in:
+            written[graph.input] = runs[0].given
+        for layer, times in zip(graph.layers, made, strict=True):
+            rows = map_rows(graph.tensors[layer.output].shape)
+            written[layer.output] = times if len(times) == rows else np.full(rows, times[-1])
+        read = {name: self._read(name, len(times), made) for name, times in written.items()}
+        rings = {name: _ring(written[name], read[name]) for name in streamed if name != graph.input}
+        if self._rows_in:
+            rows = len(written[graph.input])
+            rings[graph.input] = rows if self._whole_input else _ring(written[graph.input], read[graph.input])
+        return Timeline(tuple(run.segment for run in runs), made, written, read, rings, self._begins[-1])
 
-def _stream(
-    graph: Graph, segment: Segment, reads: Sequence[tuple[Reads, ...]]
-) -> tuple[list[list[int]], list[int], int]:
-    """The events of each layer, from 0; the event before which each row of the source comes; how many passes."""
-    inside = {graph.layers[k].output: i for i, k in enumerate(segment.layers)}
-    # Of each layer and row: what must be there, as (number within the segment, or -1 for the source; last row).
-    needs: list[list[tuple[int, list[int]]]] = []
-    for k in segment.layers:
-        own: list[tuple[int, list[int]]] = []
-        for name, rows in zip(graph.layers[k].inputs, reads[k], strict=True):
-            if name in inside:
-                own.append((inside[name], rows.last.tolist()))
-            elif name == segment.source:
-                own.append((-1, rows.last.tolist()))
-        needs.append(own)
-    counts = [len(reads[k][0].first) for k in segment.layers]
-    made = [0] * (len(counts) + 1)  # the last one stands for the source: index -1
-    times: list[list[int]] = [[] for _ in counts]
-    given: list[int] = []
-    passes = 0
-    left, event = sum(counts), 0
-    while left:
-        if made[-1] < segment.source_rows:
-            made[-1] += 1
-            given.append(event)
-        passes += 1
-        before = event
-        for i, own in enumerate(needs):
-            y = made[i]
-            if y < counts[i] and all(last[y] < made[j] for j, last in own):
-                times[i].append(event)
-                event += 1
-                made[i] += 1
-                left -= 1
-        assert event > before or made[-1] < segment.source_rows, f"segment {segment.layers} stands still"
-    return times, given, max(passes, segment.source_rows)
+    def _read(self, name: str, rows: int, made: Sequence[Times]) -> Times:
+        read = np.full(rows, NEVER)
+        for k, reader in self._readers[name]:
+            read = np.maximum(read, np.where(reader >= 0, made[k][reader], NEVER))
+        return read
 
+    def _run(self, segment: Segment) -> _Run:
+        known = self._runs.get(segment.layers)
+        if known is None:
+            known = self._runs[segment.layers] = self._find_run(segment)
+        return known
 
-def _read(read: Times, rows: Reads, times: Times) -> None:
-    for back in range(int(np.max(rows.last - rows.first, initial=-1)) + 1):
-        row = rows.last - back
-        here = row >= rows.first
-        np.maximum.at(read, row[here], times[here])
+    def _find_run(self, segment: Segment) -> _Run:
+        """Row by row: a layer has one turn in each pass, and makes a row if what it reads is there."""
+        begin = self._begins[segment.layers[0]]
+        if segment.source is None:
+            (k,) = segment.layers
+            return _Run(segment, (begin + np.arange(self._counts[k]),), np.zeros(0, np.int64))
+        passes: dict[str, Times] = {segment.source: np.arange(segment.source_rows)}  # in which each row is there
+        for k in segment.layers:
+            layer, count = self._graph.layers[k], np.arange(self._counts[k])
+            need = np.zeros(len(count), np.int64)
+            for name, reads in zip(layer.inputs, self._reads[k], strict=True):
+                if name in passes:
+                    need = np.maximum(need, np.where(reads.last >= 0, passes[name][reads.last], 0))
+            passes[layer.output] = np.maximum.accumulate(need - count) + count  # one row in a pass at the most
+        own = [passes[self._graph.layers[k].output] for k in segment.layers]
+        order = np.argsort(np.concatenate(own), kind="stable")  # within a pass as the layers come
+        events = np.empty(len(order), np.int64)
+        events[order] = begin + np.arange(len(order))
+        ends = np.cumsum([len(times) for times in own])[:-1]
+        in_order = np.concatenate(own)[order]
+        given = begin + np.searchsorted(in_order, np.arange(segment.source_rows))
+        turns = max(int(in_order[-1]) + 1, segment.source_rows)
+        return _Run(replace(segment, passes=turns), tuple(np.split(events, ends)), given)
 
 
 def _ring(written: Times, read: Times) -> int:

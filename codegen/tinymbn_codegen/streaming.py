@@ -8,12 +8,13 @@ from itertools import cycle
 
 from tinymbn.graph import Graph
 from tinymbn_codegen.assignment import Choice
-from tinymbn_codegen.memory import Buffer, least_bytes, place
+from tinymbn_codegen.memory import NO_LIMIT, Buffer, Conflicts, place
 from tinymbn_codegen.options import Options
-from tinymbn_codegen.requests import Request, held_by, make_requests, slotted_maps
-from tinymbn_codegen.schedule import Reads, Timeline, make_timeline, map_rows, rows_read
+from tinymbn_codegen.requests import Request, RequestMaker, held_by, slotted_maps
+from tinymbn_codegen.schedule import Scheduler, Timeline, map_rows
 
 _QUICK = 2  # orders of placing buffers, beyond the obvious ones, while sets of maps are compared
+_BEST = 4  # sets for which more are compared in the end
 _EFFORT = 2600  # sets that are compared, times layers: a second or two at the most
 
 
@@ -49,10 +50,12 @@ class _Search:
 
     def __init__(self, graph: Graph, choices: Sequence[Choice], options: Options) -> None:
         self._graph, self._choices, self._options = graph, choices, options
-        self._reads: list[tuple[Reads, ...]] = rows_read(graph, choices)
+        self._scheduler = Scheduler(graph, choices, rows_in=options.input == "rows")
+        self._maker = RequestMaker(graph, choices, options)
         self._slotted = slotted_maps(graph, choices)
         self._valid_sets: dict[frozenset[str], frozenset[str]] = {}
         self._known: dict[frozenset[str], tuple[Timeline, list[Request]]] = {}
+        self._conflicts = Conflicts()
         self._sizes: dict[frozenset[str], int] = {}
         self._left = 0
 
@@ -72,10 +75,16 @@ class _Search:
         ends = [self._first_better(starts[1], free)]
         self._left += effort // 2
         ends.append(self._first_better(self._steepest(starts[0], free), free))
-        current = min(ends, key=self._size)
-        timeline, requests = self._known[current]
-        buffers, arena_bytes = place(requests, tries)
-        return Arrangement(timeline, buffers, arena_bytes)
+        # Another set may be better once more orders are tried; that nothing streams is always one of them.
+        sets = dict.fromkeys([*sorted(ends, key=self._size), *sorted(self._sizes, key=self._size)[:_BEST], starts[1]])
+        found: Arrangement | None = None
+        for streamed in (*sets, self._valid(frozenset())):
+            timeline, requests = self._known[streamed]
+            placed = place(requests, tries, self._conflicts, found.arena_bytes if found is not None else NO_LIMIT)
+            if placed is not None:
+                found = Arrangement(timeline, *placed)
+        assert found is not None, "the first has no limit"
+        return found
 
     def _steepest(self, current: frozenset[str], free: Sequence[str]) -> frozenset[str]:
         """Flips the map that saves most, until none saves."""
@@ -102,15 +111,14 @@ class _Search:
                 current, unchanged = other, 0
         return current
 
-    def _size(self, streamed: frozenset[str], limit: int = 1 << 62) -> int:
-        """Of the arena; or something not below the limit where it could not be below."""
+    def _size(self, streamed: frozenset[str], limit: int = NO_LIMIT) -> int:
+        """Of the arena; or something not below the limit where it is not found to be below."""
         known = self._sizes.get(streamed)
         if known is None:
-            _, requests = self._known[streamed]
-            least = least_bytes(requests)
-            if least >= limit:
-                return least
-            known = self._sizes[streamed] = place(requests, _QUICK)[1]
+            found = place(self._known[streamed][1], _QUICK, self._conflicts, limit)
+            if found is None:
+                return limit
+            known = self._sizes[streamed] = found[1]
         return known
 
     def _able(self) -> list[str]:
@@ -149,7 +157,7 @@ class _Search:
             allowed = self._unbroken(streamed)
             if allowed in self._known:
                 return allowed
-            timeline = make_timeline(self._graph, self._choices, self._reads, allowed, self._options.input == "rows")
+            timeline = self._scheduler.timeline(allowed)
             wrong = {
                 name
                 for name, slots in timeline.rings.items()
@@ -157,7 +165,7 @@ class _Search:
                 and (slots >= map_rows(self._graph.tensors[name].shape) or (name in self._slotted and slots > 3))
             }
             if not wrong:
-                requests = make_requests(self._graph, self._choices, timeline, self._options)
+                requests = self._maker.requests(timeline)
                 self._known[allowed] = timeline, requests
                 return allowed
             streamed = allowed - wrong
