@@ -11,17 +11,61 @@ import numpy as np
 
 from tinymbn.layers import AveragePool, Conv2D, Depthwise, MaxPool
 from tinymbn_codegen.kernels import overlap_distance
+from tinymbn_codegen.requests import ALIGNMENT, COUNTER_BYTES, tensor_row_bytes
+from tinymbn_codegen.schedule import Segment, map_rows
 
 if TYPE_CHECKING:
     from tinymbn_codegen.plan import Place, Plan, Step
 
 _NOBODY = -1
 _SPOILT = -2
+_COUNTERS = -3
 
 
 def check_plan(plan: Plan) -> None:
     """Assert that every row that a kernel reads is there, whole, when it reads it."""
+    _check_places(plan)
     _Replay(plan).run()
+
+
+def _check_places(plan: Plan) -> None:
+    """Everything lies within the arena, with room for what it is, and each tensor in one place alone."""
+    found: dict[str, Place] = {}
+    for place in (plan.input, *plan.outputs, *(p for step in plan.steps for p in (*step.inputs, step.output))):
+        tensor, name = place.tensor, place.tensor.name
+        assert found.setdefault(name, place) == place, f"{name} lies in two places"
+        assert place.rows == map_rows(tensor.shape), name
+        assert place.row_bytes == tensor_row_bytes(plan.graph, name, place.layout), name
+        assert 0 < place.slots <= place.rows, name
+        if place.offset is not None:
+            _check_room(plan, place.offset, place.slots * place.row_bytes, name)
+    for step in plan.steps:
+        if step.kernel is None:  # its bytes are in their place already
+            (source,) = step.inputs
+            assert (step.output.offset, step.output.streams, source.streams) == (source.offset, False, False)
+            continue
+        assert (step.scratch is None) == (step.scratch_bytes == 0)
+        if step.scratch is not None:
+            _check_room(plan, step.scratch, step.scratch_bytes, f"scratch of layer {step.index}")
+        if step.kernel.slots:  # whose three rows are at fixed distances
+            (source,) = step.inputs
+            assert source.slots == 3 or not source.streams, f"{source.tensor.name} has {source.slots} slots"
+            assert source.offset is not None
+            _check_room(plan, source.offset, 3 * source.row_bytes, f"the slots of {source.tensor.name}")
+    longest = _most_counters(plan)
+    assert (plan.counters is None) == (longest == 0)
+    if plan.counters is not None:
+        _check_room(plan, plan.counters, COUNTER_BYTES * longest, "the counters")
+
+
+def _check_room(plan: Plan, offset: int, size: int, what: str) -> None:
+    assert offset % ALIGNMENT == 0, f"{what} begins at {offset}"
+    assert 0 <= offset <= plan.arena_bytes - size, f"{what} ends beyond the arena"
+
+
+def _most_counters(plan: Plan) -> int:
+    """One for each layer of a segment that streams."""
+    return max((len(segment.layers) for segment in plan.segments if segment.source is not None), default=0)
 
 
 class _Replay:
@@ -29,57 +73,54 @@ class _Replay:
         self._plan = plan
         self._owner = np.full(plan.arena_bytes, _NOBODY, np.int64)
         self._marks: dict[str, int] = {}  # of the first row of each tensor; the others follow
-        renamed = {step.inputs[0].tensor.name: step.output.tensor.name for step in plan.steps if step.kernel is None}
-        self._whole = {*renamed, *renamed.values()}  # one mark for all rows: shapes differ, bytes do not
+        # One mark for all rows of tensors that share their bytes: shapes differ, bytes do not.
+        renaming = [step for step in plan.steps if step.kernel is None]
+        self._whole = {place.tensor.name for step in renaming for place in (*step.inputs, step.output)}
         marks = 0
         for place in (plan.input, *(step.output for step in plan.steps)):
-            if place.offset is None:
-                continue
-            assert place.offset % 4 == 0, f"{place.tensor.name} begins at {place.offset}"
-            assert place.offset + place.slots * place.row_bytes <= plan.arena_bytes, place.tensor.name
             self._marks[place.tensor.name] = marks
             marks += place.rows
-        for step in plan.steps:
-            if step.kernel is None:
-                self._marks[step.output.tensor.name] = self._marks[step.inputs[0].tensor.name]
-        if plan.counters is not None:
-            longest = max(len(segment.layers) for segment in plan.segments if segment.source is not None)
-            self._owner[plan.counters : plan.counters + 2 * longest] = _SPOILT - 1
-        self._counters = plan.counters
+        for step in renaming:
+            self._marks[step.output.tensor.name] = self._marks[step.inputs[0].tensor.name]
 
     def run(self) -> None:
         """Every segment, then the outputs."""
         plan = self._plan
+        if plan.counters is not None:
+            counters = slice(plan.counters, plan.counters + COUNTER_BYTES * _most_counters(plan))
+            self._owner[counters] = _COUNTERS
         if plan.options.input == "frame":
             for y in range(plan.input.rows):
                 self._write(plan.input, y)
+        ran: list[int] = []
         for segment in plan.segments:
+            ran += segment.layers
             steps = [plan.steps[k] for k in segment.layers]
-            if segment.source is None:
-                for y in range(self._calls(steps[0])):
-                    self._call(steps[0], y)
+            if segment.source is not None:
+                self._stream(segment, steps)
                 continue
-            self._stream(steps, segment.source)
+            (step,) = steps
+            for y in range(self._calls(step)):
+                self._call(step, y)
+        assert ran == list(range(len(plan.steps))), "layers are left out, or come twice"
         for place in plan.outputs:
             if place.offset is not None:
                 for y in range(place.rows):
                     self._require(place, y, "an output")
         if plan.counters is not None:
-            longest = max(len(segment.layers) for segment in plan.segments if segment.source is not None)
-            counters = self._owner[plan.counters : plan.counters + 2 * longest]
-            assert (counters == _SPOILT - 1).all(), "the counters have been overwritten"
+            assert (self._owner[counters] == _COUNTERS).all(), "the counters have been overwritten"
 
-    def _stream(self, steps: list[Step], source: str) -> None:
+    def _stream(self, segment: Segment, steps: list[Step]) -> None:
         """One row of the source after the other; after each, each layer makes one row if it can."""
         made = [0] * len(steps)
         numbers = {step.output.tensor.name: i for i, step in enumerate(steps)}
-        height = next(place.rows for place in steps[0].inputs if place.tensor.name == source)
-        given = 0
-        while any(n < self._calls(step) for n, step in zip(made, steps, strict=True)):
-            if given < height:
-                if source == self._plan.graph.input and self._plan.options.input == "rows":
-                    self._write(self._plan.input, given)
-                given += 1
+        source = next(place for place in steps[0].inputs if place.tensor.name == segment.source)
+        comes = source == self._plan.input and self._plan.options.input == "rows"
+        assert segment.passes >= source.rows == segment.source_rows, "rows of the source are left"
+        for turn in range(segment.passes):
+            given = min(turn + 1, source.rows)
+            if comes and turn < source.rows:
+                self._write(source, turn)
             for i, step in enumerate(steps):
                 if made[i] >= self._calls(step):
                     continue
@@ -88,11 +129,12 @@ class _Replay:
                     name = place.tensor.name
                     if name in numbers and numbers[name] < i:
                         there.append(last < made[numbers[name]])
-                    elif name == source:
+                    elif name == segment.source:
                         there.append(last < given)
                 if all(there):
                     self._call(step, made[i])
                     made[i] += 1
+        assert made == [self._calls(step) for step in steps], f"segment {segment.layers} has rows left to make"
 
     @staticmethod
     def _calls(step: Step) -> int:
