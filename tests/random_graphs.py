@@ -359,6 +359,23 @@ def graphs(draw: st.DrawFn, kind: str, most: int = 6) -> Graph:
     return g.end()
 
 
+ROW_KINDS = ("conv2d", "pointwise", "depthwise", "average_pool", "max_pool")
+"""Those whose kernels make one row a call, so that their maps may stream."""
+
+
+@st.composite
+def row_graphs(draw: st.DrawFn, most: int = 8) -> Graph:
+    """A graph of a tall map and mostly layers of ``ROW_KINDS``, one after the other or with several readers."""
+    g = GrowingGraph(draw, draw(st.tuples(st.integers(1, 24), st.integers(1, 5), _channels)))
+    kinds = st.integers(0, 9).flatmap(lambda n: st.sampled_from(ROW_KINDS if n else list(KINDS)))
+    for name in draw(st.lists(kinds, min_size=2, max_size=most)):
+        if g.elements(g.made[-1]) <= MOST_ELEMENTS:
+            KINDS[name](g)
+    if not g.layers:
+        requantize(g)
+    return g.end()
+
+
 def describe(graph: Graph) -> str:
     """The layers with their shapes, for the report of a failure."""
     lines = [f"x {graph.input_tensor.shape} -> outputs {', '.join(graph.outputs)}"]
