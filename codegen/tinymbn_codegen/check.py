@@ -164,6 +164,9 @@ class _Replay:
             self._require_inputs(step, y, also_following=True)
         for row in (y,) if by_rows else range(step.output.rows):
             self._write(step.output, row)
+        if step.scratch is not None:
+            scratch = self._owner[step.scratch : step.scratch + step.scratch_bytes]
+            assert (scratch == _SPOILT).all(), f"{step.layer.name} writes over its scratch"
         if step.kernel is not None:
             self._require_inputs(step, y, also_following=False)
 
