@@ -45,7 +45,7 @@ _RUBBISH = -1
 _FIRST_COUNTER = -100_000
 
 
-class Spoilt(Exception):
+class SpoiltError(Exception):
     """A call reads what is not there."""
 
 
@@ -53,7 +53,7 @@ def problem(plan: Plan) -> str | None:
     """What goes wrong when the plan runs; None: nothing does."""
     try:
         _Run(plan).run()
-    except Spoilt as wrong:
+    except SpoiltError as wrong:
         return str(wrong)
     return None
 
@@ -132,7 +132,7 @@ class _Run:
                     self._expect(counters, numbers, "the counters")
         for n, step in zip(made, steps, strict=True):
             if n != step.output.rows:
-                raise Spoilt(f"{step.layer.name} makes {n} rows of {step.output.rows}")
+                raise SpoiltError(f"{step.layer.name} makes {n} rows of {step.output.rows}")
 
     def _row(self, step: Step, y: int) -> None:
         """A row kernel reads and writes in any order: what it reads, its scratch and its row share no byte."""
@@ -141,7 +141,7 @@ class _Run:
             self._put(slice(step.scratch, step.scratch + step.scratch_bytes), _RUBBISH)
         self._write(step.output, y)
         if step.scratch is not None and self._meets(step.output, y, step.scratch, step.scratch_bytes):
-            raise Spoilt(f"{step.layer.name} writes over its scratch")
+            raise SpoiltError(f"{step.layer.name} writes over its scratch")
         for place in step.inputs:
             rows = _under(step.layer, y, place.rows)
             for row in rows:
@@ -151,7 +151,7 @@ class _Run:
 
     def _meets(self, place: Place, y: int, start: int, size: int) -> bool:
         at = self._bytes(place, y)
-        return at.start < start + size and start < at.stop
+        return bool(at.start < start + size and start < at.stop)
 
     def _slots(self, step: Step, place: Place, y: int, rows: Sequence[int]) -> None:
         """The kernel gets three slots, which hold every row that it may read, and are in the arena."""
@@ -164,7 +164,7 @@ class _Run:
         start = place.offset + first * place.row_bytes
         self._inside(slice(start, start + 3 * place.row_bytes), place.tensor.name)
         if any(not start <= self._bytes(place, row).start < start + 3 * place.row_bytes for row in rows):
-            raise Spoilt(f"{step.layer.name} reads a row of {place.tensor.name} beyond its three slots")
+            raise SpoiltError(f"{step.layer.name} reads a row of {place.tensor.name} beyond its three slots")
 
     def _whole(self, step: Step) -> None:
         """A kernel of whole tensors, byte by byte in its order."""
@@ -172,6 +172,8 @@ class _Run:
         assert step.output.offset is not None
         if step.scratch is not None:
             self._put(slice(step.scratch, step.scratch + step.scratch_bytes), _RUBBISH)
+            if any(self._meets(step.output, y, step.scratch, step.scratch_bytes) for y in range(step.output.rows)):
+                raise SpoiltError(f"{step.layer.name} writes over its scratch")
         for place in step.inputs:
             if place.offset is not None:
                 for y in range(place.rows):
@@ -189,7 +191,7 @@ class _Run:
                 continue
             when_written = written[start - step.output.offset : stop - step.output.offset]
             if (when_written < last_read[start - place.offset : stop - place.offset]).any():
-                raise Spoilt(f"{step.layer.name} overwrites {place.tensor.name} before it has read it")
+                raise SpoiltError(f"{step.layer.name} overwrites {place.tensor.name} before it has read it")
         for y in range(step.output.rows):
             self._write(step.output, y)
 
@@ -215,11 +217,11 @@ class _Run:
     def _expect(self, where: slice, numbers: Bytes, what: str) -> None:
         self._inside(where, what)
         if (self._arena[where] != numbers).any():
-            raise Spoilt(f"{what}: overwritten")
+            raise SpoiltError(f"{what}: overwritten")
 
     def _inside(self, where: slice, what: str) -> None:
         if where.start < 0 or where.stop > len(self._arena):
-            raise Spoilt(f"{what}: outside the arena")
+            raise SpoiltError(f"{what}: outside the arena")
 
 
 def _under(layer: AnyLayer, y: int, height: int) -> list[int]:
