@@ -234,5 +234,5 @@ class Scheduler:
 
 def _ring(written: Times, read: Times) -> int:
     """The most rows that are needed at one time, counted from the oldest to the newest."""
-    newest = np.searchsorted(written, np.maximum(read, written), side="right")
-    return int(np.max(newest - np.arange(len(written))))
+    newest = np.searchsorted(written, read, side="right")
+    return int(np.max((newest - np.arange(len(written)))[read >= 0], initial=1))
