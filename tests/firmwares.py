@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace as replace_fields
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.shared import SHARED
 from tinymbn.board import known_boards, load_board
 from tinymbn.firmware import write_firmware
 from tinymbn.graph import Graph
+from tinymbn.layers import Conv2D, Dense, Depthwise
 from tinymbn.load import load_model
 from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 from tinymbn.stimuli import stimuli
@@ -46,9 +48,17 @@ def require_tools(board_name: str) -> None:
 @cache
 def model(name: str = DIGITS) -> Graph:
     """The model that ships, as it is or larger, or one of ``../shared/models``."""
-    if name == STREAMED:
-        return rescale(model(), Fraction(1), 48, 48)
-    return load_model(model_file(name))
+    return _larger(model(), 48) if name == STREAMED else load_model(model_file(name))
+
+
+def _larger(graph: Graph, size: int) -> Graph:
+    """The same network for larger pictures, its own weights included."""
+    scaled = rescale(graph, Fraction(1), size, size)
+    layers = [
+        replace_fields(layer, weights=old.weights) if isinstance(old, Conv2D | Depthwise | Dense) else layer
+        for layer, old in zip(scaled.layers, graph.layers, strict=True)
+    ]
+    return replace_fields(scaled, layers=tuple(layers))
 
 
 def model_file(name: str) -> Path:

@@ -252,4 +252,4 @@ def test_the_output_scale_of_the_link_is_bounded(scale: float, expected: int) ->
     graph = classifier()
     tensors = {**graph.tensors, "scores": replace(graph.tensors["scores"], quant=Quant(scale, -128))}
     plan = make_plan(replace(graph, tensors=tensors), Options(), SHA256)
-    assert f".output_scale_q20 = {expected}," in link_file(plan, ONE_TO_ONE)
+    assert f".output_scale_q20 = {expected}," in link_file(plan, ONE_TO_ONE, frame_buffer=True)

@@ -173,16 +173,15 @@ def test_a_frame_that_was_overwritten_is_written_again_by_whoever_wants_it_run(f
     assert _reported(forgetful.records(LAYERS)) == _expected(data)
 
 
-def test_a_frame_that_lies_there_is_not_sent_again(session: Session) -> None:
+def test_a_frame_that_lies_there_is_not_sent_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     data, sent = random_input(5), list[int]()
-    line = session.transport
-    write = line.write
+    write = session.transport.write
 
-    def counted(piece: bytes) -> None:
-        sent.append(len(piece))
-        write(piece)
+    def counted(data: bytes) -> None:
+        sent.append(len(data))
+        write(data)
 
-    line.write = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(session.transport, "write", counted)
     session.infer(data, traced=True, expected_s=0.1)
     assert sum(sent) > INPUT_BYTES
     sent.clear()
