@@ -17,7 +17,7 @@ from tests.shared import SHARED
 from tinymbn.board import known_boards, load_board
 from tinymbn.firmware import write_firmware
 from tinymbn.graph import Graph
-from tinymbn.layers import Conv2D, Dense, Depthwise
+from tinymbn.layers import AnyLayer, Conv2D, Dense, Depthwise
 from tinymbn.load import load_model
 from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 from tinymbn.stimuli import stimuli
@@ -54,10 +54,12 @@ def model(name: str = DIGITS) -> Graph:
 def _larger(graph: Graph, size: int) -> Graph:
     """The same network for larger pictures, its own weights included."""
     scaled = rescale(graph, Fraction(1), size, size)
-    layers = [
-        replace_fields(layer, weights=old.weights) if isinstance(old, Conv2D | Depthwise | Dense) else layer
-        for layer, old in zip(scaled.layers, graph.layers, strict=True)
-    ]
+    layers: list[AnyLayer] = []
+    for layer, old in zip(scaled.layers, graph.layers, strict=True):
+        if isinstance(layer, Conv2D | Depthwise | Dense):
+            assert isinstance(old, Conv2D | Depthwise | Dense)
+            layer = replace_fields(layer, weights=old.weights)
+        layers.append(layer)
     return replace_fields(scaled, layers=tuple(layers))
 
 

@@ -114,6 +114,14 @@ def test_the_text_commands_of_mlperf_tiny_are_answered_in_between(session: Sessi
     assert session.echo(b"frames again") == b"frames again"
 
 
+def test_one_picture_has_the_same_result_each_time(connection: Connection, session: Session) -> None:
+    (stimulus,) = stimuli(model(), PICTURES[:1], 0, 0)
+    session.infer(stimulus.values.tobytes(), traced=False, expected_s=5.0)
+    once = answer(session, b"infer 1 0%")
+    assert once[-3].startswith("m-results-[")
+    assert answer(session, b"infer 3 2%")[-3:] == once[-3:]
+
+
 def test_stack_and_faults_are_as_they_should_be(connection: Connection, session: Session, board: Board) -> None:
     verify(connection, identify(connection, model(), board), stimuli(model(), [], 1, 0))
     stack = session.stack()

@@ -5,23 +5,32 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.firmwares import firmware, model
+from tests.firmwares import firmware, model, require_tools
 from tests.graphs import classifier
 from tests.shared import needs_shared
-from tinymbn.board import Board, load_board
+from tinymbn.bench_report import plan_values
+from tinymbn.board import Board, known_boards, load_board
 from tinymbn.build import memory_usage
 from tinymbn.elf import read_sections
 from tinymbn.errors import ModelError, PlanError
+from tinymbn.firmware import write_firmware
 from tinymbn.graph import Graph
+from tinymbn.image import int8_pixel_table
+from tinymbn.link.session import Session
 from tinymbn.project_file import read_project
-from tinymbn_codegen.budget import make_budget
+from tinymbn.stimuli import stimuli
+from tinymbn.verify import identify, verify
+from tinymbn.workbench import Request, build_folder, open_bench
+from tinymbn_codegen.budget import FRAME_BUFFER_SPARE_BYTES, frame_buffer_bytes, make_budget
 from tinymbn_codegen.fit import Size, largest_sizes, require_fit
 from tinymbn_codegen.options import Options
-from tinymbn_codegen.plan import make_plan
+from tinymbn_codegen.plan import Plan, make_plan
+from tinymbn_codegen.project import library_files
 from tinymbn_codegen.rescale import rescale, smaller_sizes
 
 OPTIONS = Options()
@@ -72,7 +81,7 @@ def test_the_bytes_that_lack_are_those_that_would_do(name: str, board_name: str)
 
 
 @needs_shared
-@pytest.mark.parametrize(("name", "kib"), [("person_detect", 40), ("vww_96_int8", 40), ("person_detect", 24)])
+@pytest.mark.parametrize(("name", "kib"), [("person_detect", 16), ("vww_96_int8", 28), ("person_detect", 14)])
 def test_the_sizes_named_fit_and_the_next_larger_ones_do_not(name: str, kib: int) -> None:
     graph, board = model(name), with_ram(load_board("stm32f7"), kib)
     assert missing(graph, board)
@@ -98,6 +107,78 @@ def test_where_nothing_smaller_fits_it_is_said() -> None:
     plan = make_plan(model(), OPTIONS, "")
     with pytest.raises(PlanError, match=r"no smaller one of its kind would$"):
         require_fit(model(), plan, board, make_budget(plan, board))
+
+
+ROWS = Options(input="rows")
+
+
+def arena_room(plan: Plan, board: Board) -> tuple[int, int]:
+    """Bytes in use and in all of the memory that the arena is in, the link's own frame not counted."""
+    (room,) = (room for room in make_budget(plan, board).rooms if "arena" in room.memory.use)
+    return room.used - room.only_link, room.memory.size
+
+
+@pytest.mark.parametrize("board", [board for board in known_boards() if not board.is_host], ids=lambda b: str(b.name))
+def test_the_link_has_a_frame_of_its_own_where_it_fits(board: Board) -> None:
+    plan = make_plan(model(), OPTIONS, "")
+    used, size = arena_room(plan, board)
+    assert used + plan.input_bytes + FRAME_BUFFER_SPARE_BYTES <= size  # the digits are small
+    assert frame_buffer_bytes(plan, board) == plan.input_bytes
+    (part,) = (part for part in make_budget(plan, board).parts if part.only_link)
+    assert (part.name, part.bytes, part.exact) == ("frame of the link", plan.input_bytes, True)
+
+
+def test_without_room_there_is_none_and_it_is_not_held_against_the_model() -> None:
+    plan, board = make_plan(model(), OPTIONS, ""), load_board("qemu-m0")
+    used, _ = arena_room(plan, board)
+    least = used + plan.input_bytes + FRAME_BUFFER_SPARE_BYTES
+    for size, frame in ((least, plan.input_bytes), (least - 1, 0), (used, 0)):
+        memory = tuple(replace(m, size=size) if m.kind == "ram" else m for m in board.memory)
+        tight = replace(board, memory=memory)
+        budget = make_budget(plan, tight)
+        assert frame_buffer_bytes(plan, tight) == frame
+        assert sum(part.bytes for part in budget.parts if part.only_link) == frame
+        require_fit(model(), plan, tight, budget)
+        assert plan_values(plan, budget, tight, ())["frame_buffer_bytes"] == frame
+        assert plan_values(plan, budget, tight, ())["activation_bytes"] == plan.arena_bytes
+
+
+def test_fed_by_rows_verify_needs_a_frame_and_a_product_does_not() -> None:
+    plan, board = make_plan(model(), ROWS, ""), load_board("qemu-m0")
+    used, _ = arena_room(plan, board)
+    memory = tuple(replace(m, size=used + 100) if m.kind == "ram" else m for m in board.memory)
+    tight = replace(board, memory=memory)
+    assert frame_buffer_bytes(plan, tight) == plan.input_bytes
+    with pytest.raises(PlanError) as raised:
+        require_fit(model(), plan, tight, make_budget(plan, tight))
+    assert "does not fit by 924 bytes" in str(raised.value)
+    assert "1,024 of these are the whole frame that verify sends" in str(raised.value)
+    assert "codegen --library has none" in str(raised.value)
+    assert "frame[" not in "".join(library_files(plan, tight, int8_pixel_table(model())).values())
+
+
+def test_a_firmware_without_room_for_the_frame_is_verified_all_the_same_and_infers_once(tmp_path: Path) -> None:
+    require_tools("qemu-m0")
+    board = load_board("qemu-m0")
+    used, _ = arena_room(make_plan(model(), OPTIONS, ""), board)
+    memory = tuple(replace(m, size=-(-used // 8) * 8) if m.kind == "ram" else m for m in board.memory)
+    tight = replace(board, memory=memory)
+    write_firmware(model(), tight, OPTIONS, tmp_path / "firmware")
+    build_folder(tmp_path / "firmware")
+    with open_bench(Request(graph=model(), board=tight, folder=tmp_path / "firmware", emulate=True)) as bench:
+        session = bench.connection.session
+        assert verify(bench.connection, identify(bench.connection, model(), tight), stimuli(model(), [], 2, 0)).equal
+        assert "runs; a run overwrites the input" in text_answer(session, b"infer 2 0%")
+        assert "m-results-[" in text_answer(session, b"infer 1 0%")
+
+
+def text_answer(session: Session, command: bytes) -> str:
+    """What a text command answers."""
+    session.transport.write(command)
+    said, end = b"", session.transport.now() + 10.0
+    while b"m-ready\r\n" not in said and session.transport.now() < end:
+        said += session.transport.read(0.1)
+    return said.decode("ascii")
 
 
 def test_a_size_reads_as_a_person_says_it() -> None:
