@@ -1,0 +1,235 @@
+"""Fits formulas to what was measured, and writes them down: ``costs.toml`` for the estimate, a document for people."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.fit_measure import BOARDS, Case, Measured
+from benchmarks.least_squares import Array, fit_relative, nonnegative_least_squares
+from tinymbn_codegen.estimate import SCHEDULE, SCHEMA, CoreFactor, Costs, Formula, instructions_of, schedule_turns
+from tinymbn_codegen.loops import CoreClass, Turns, turns
+from tinymbn_codegen.plan import Plan
+
+_DIGITS = 5  # of a coefficient
+
+# CoreMark for each MHz as published for each core: what is left where nobody has measured.
+_COREMARK = {"cortex-m4": 3.40, "cortex-m7": 5.01, "cortex-m33": 4.02, "cortex-m55": 4.2}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network that was measured, with its plan."""
+
+    case: Case
+    core: CoreClass
+    plan: Plan
+    measured: Measured
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was estimated of a whole run, and what was measured."""
+
+    run: Run
+    estimated: float
+
+    @property
+    def error(self) -> float:
+        """Relative."""
+        return self.estimated / self.run.measured.total - 1
+
+
+def fit(runs: Sequence[Run]) -> Costs:
+    """Formulas for every kernel that was measured, on every class; runs that are held out say what they are worth."""
+    formulas: dict[str, dict[str, Formula]] = {}
+    for core in BOARDS:
+        own = [run for run in runs if run.core == core and not run.held_out]
+        if own:
+            formulas[core] = _fit_class(own, core)
+    costs = Costs(formulas, {}, _cores([run for run in runs if run.core == "armv6m"]))
+    errors: dict[str, float] = defaultdict(float)
+    for check in checks(costs, runs):
+        errors[check.run.core] = max(errors[check.run.core], abs(check.error))
+    return Costs(formulas, dict(errors), costs.cores)
+
+
+def checks(costs: Costs, runs: Iterable[Run]) -> list[Check]:
+    """Every whole run against its estimate."""
+    found = []
+    for run in runs:
+        formulas = costs.formulas[run.core]
+        layers, schedule = instructions_of(run.plan, run.core, formulas)
+        found.append(Check(run, sum(layers) + schedule))
+    return found
+
+
+def _fit_class(runs: Sequence[Run], core: CoreClass) -> dict[str, Formula]:
+    reporting, schedule = _fit_schedule(runs)
+    samples: dict[str, list[tuple[Turns, float]]] = defaultdict(list)
+    cycles: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        for step, count in zip(run.plan.steps, run.measured.layers, strict=True):
+            if step.kernel is not None:
+                own = count - reporting * step.calls
+                samples[step.kernel.name].append((turns(step, core), own))
+        for name, (instructions, of_core, _) in run.measured.cycles.items():
+            cycles[name].append(of_core / instructions)
+    everywhere = statistics.fmean(statistics.fmean(each) for each in cycles.values())
+    found = {name: _fit_kernel(each, cycles.get(name, [everywhere])) for name, each in sorted(samples.items())}
+    found[SCHEDULE] = Formula(schedule, everywhere, len(runs), 0.0, 0.0)
+    return found
+
+
+def _fit_kernel(samples: Sequence[tuple[Turns, float]], cycles: Sequence[float]) -> Formula:
+    names = sorted({name for counts, _ in samples for name in counts})
+    matrix = np.array([[counts.get(name, 0) for name in names] for counts, _ in samples], float)
+    target = np.array([count for _, count in samples])
+    coefficients = fit_relative(matrix, target)
+    errors = np.abs(matrix @ coefficients / target - 1)
+    kept = {name: _rounded(x) for name, x in zip(names, coefficients.tolist(), strict=True) if x > 0}
+    return Formula(
+        kept, _rounded(statistics.fmean(cycles)), len(samples), float(np.median(errors)), float(errors.max())
+    )
+
+
+def _fit_schedule(runs: Sequence[Run]) -> tuple[float, dict[str, float]]:
+    """What reporting a row takes, which is no part of a run but of the layers' counts; and what a run takes besides."""
+    totals = np.array([run.measured.total for run in runs], float)
+    layers = np.array([sum(run.measured.layers) for run in runs], float)
+    reports = [sum(step.calls for step in run.plan.steps) for run in runs]
+    others = [[-schedule_turns(run.plan)[name] for name in _SCHEDULE] for run in runs]
+    matrix: Array = np.column_stack([np.array(reports, float), np.array(others, float)]) / totals[:, None]
+    reporting, *found = nonnegative_least_squares(matrix, layers / totals - 1).tolist()
+    return reporting, {name: _rounded(x) for name, x in zip(_SCHEDULE, found, strict=True)}
+
+
+_SCHEDULE = ("runs", "asked", "copied")
+
+
+def _cores(armv6m: Sequence[Run]) -> dict[str, CoreFactor]:
+    looked = [each for run in armv6m for each in run.measured.cycles.values()]
+    cycles, branches = sum(each[1] for each in looked), sum(each[2] for each in looked)
+    plus = (cycles - branches) / cycles if cycles else 1.0
+    cores = {
+        "cortex-m0": CoreFactor(1.0, "Cortex-M0's table of cycles, over the instructions that QEMU ran"),
+        "cortex-m0plus": CoreFactor(_rounded(plus), "as the Cortex-M0, each branch a cycle less"),
+        "cortex-m3": CoreFactor(1.0, "Cortex-M3's table of cycles, over the instructions that QEMU ran"),
+        "cortex-m4": CoreFactor(1.0, "Cortex-M4's table of cycles, over the instructions that QEMU ran"),
+    }
+    base = _COREMARK["cortex-m4"]
+    for core in ("cortex-m7", "cortex-m33", "cortex-m55"):
+        own = _COREMARK[core]
+        reason = f"not measured: the Cortex-M4's, times {base:g}/{own:g}, the ratio of their CoreMark for each MHz"
+        cores[core] = CoreFactor(_rounded(base / own), reason)
+    return cores
+
+
+def _rounded(x: float) -> float:
+    return float(f"{x:.{_DIGITS}g}")
+
+
+def costs_text(costs: Costs, compilers: Sequence[str], runs: Sequence[Run]) -> str:
+    """``costs.toml``."""
+    fitted = list(dict.fromkeys(run.case.network for run in runs if not run.held_out))
+    held_out = list(dict.fromkeys(run.case.network for run in runs if run.held_out))
+    lines = ["# Written by benchmarks/fit_costs.py from measured counts; not edited by hand.", f"schema = {SCHEMA}", ""]
+    lines += ["[fit]", _array("compilers", compilers), _array("networks", fitted), _array("held_out", held_out), ""]
+    for name, core in costs.cores.items():
+        lines += [f"[cores.{name}]", f"times = {core.times}", f'reason = "{core.reason}"', ""]
+    for name, formulas in costs.formulas.items():
+        lines += [f"[classes.{name}]", f'board = "{BOARDS[_class(name)]}"', f"error = {costs.errors[name]:.4f}", ""]
+        for kernel, formula in formulas.items():
+            lines += [f"[classes.{name}.kernels.{kernel}]", f"samples = {formula.samples}"]
+            lines += [f"median = {formula.median:.4f}", f"worst = {formula.worst:.4f}", f"cycles = {formula.cycles}"]
+            lines += ["", f"[classes.{name}.kernels.{kernel}.instructions]"]
+            lines += [f'"{turn}" = {x}' for turn, x in formula.coefficients.items()]
+            lines += [""]
+    return "\n".join(lines)
+
+
+def _class(name: str) -> CoreClass:
+    return next(core for core in BOARDS if core == name)
+
+
+def _array(name: str, values: Iterable[str]) -> str:
+    return f"{name} = [" + "".join(f'\n  "{value}",' for value in values) + "\n]"
+
+
+def document(costs: Costs, compilers: Sequence[str], found: Sequence[Check]) -> str:
+    """``docs/estimates.md``."""
+    lines = [*_HEAD.splitlines(), ""]
+    lines += [*_held_out([check for check in found if check.run.held_out]), ""]
+    lines += ["## Kernels", "", *_KERNELS_TEXT.splitlines(), ""]
+    lines += ["| kernel | " + " | ".join(BOARDS) + " |", "|---|" + "--:|" * len(BOARDS)]
+    names = sorted({kernel for formulas in costs.formulas.values() for kernel in formulas} - {SCHEDULE})
+    for name in names:
+        cells = [_cell(costs.formulas.get(core, {}).get(name)) for core in BOARDS]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += ["", "## Cycles", "", *_CYCLES_TEXT.splitlines(), "", "| core | factor | why |", "|---|--:|---|"]
+    lines += [f"| {name} | {core.times:.3g} | {core.reason} |" for name, core in costs.cores.items()]
+    lines += ["", "## What it was fitted on", ""]
+    fitted = sum(not check.run.held_out for check in found)
+    lines += [f"{fitted} firmwares, of the networks of `benchmarks/fit_networks.py`, and built with:", ""]
+    return "\n".join([*lines, *(f"* {compiler}" for compiler in compilers), ""])
+
+
+def _held_out(found: Sequence[Check]) -> list[str]:
+    lines = ["| model | board | kernels | estimated | measured | error |", "|---|---|---|--:|--:|--:|"]
+    for check in found:
+        case, total = check.run.case, check.run.measured.total
+        lines.append(
+            f"| {case.network} | {case.board} | {case.kernels} | {check.estimated:,.0f} | {total:,} "
+            f"| {check.error:+.1%} |"
+        )
+    return lines
+
+
+def _cell(formula: Formula | None) -> str:
+    if formula is None:
+        return ""
+    return f"{formula.median:.1%} / {formula.worst:.1%} ({formula.samples}), {formula.cycles:.2f}"
+
+
+_HEAD = """\
+# Estimates
+
+`tinymbn plan` says how long a network would take on a board before anything is compiled, and `tinymbn profile` shows
+each layer's count beside its estimate. For each layer it counts how often the loops of its kernel turn, which depends
+on shapes alone, and multiplies each number with a coefficient; a few numbers more stand for what a run does between
+the layers. The coefficients lie in `codegen/tinymbn_codegen/costs.toml`. They are fitted to counts of `tinymbn profile`
+in QEMU, for each kernel and each class of cores:
+
+* `armv6m`: Cortex-M0 and M0+;
+* `armv7m`: Cortex-M3;
+* `dsp`: Cortex-M4, M7 and M33;
+* `helium`: Cortex-M55.
+
+`python benchmarks/fit_costs.py` measures, fits, and writes that file and this document; it is to be run again whenever
+a kernel has changed. On the computer itself there is no estimate, nor where a kernel has not been measured on the
+class of a board's core.
+
+What weights are is not known to it, for an untrained network has none. Where a kernel has a shorter requantisation for
+numbers that allow it, the estimate takes it that they do.
+
+## Models it has not seen
+
+Instructions of whole networks that no formula was fitted on. `plan` says the largest error of all that were measured on
+the class of the core."""
+
+_KERNELS_TEXT = """\
+The relative error of the instructions of a layer, median and worst, and in brackets of how many layers; then cycles for
+each instruction."""
+
+_CYCLES_TEXT = """\
+Milliseconds follow from cycles, and cycles from instructions: each kernel has a factor of its own, since loads and
+branches take more than multiplications. It comes from the instructions that ran in QEMU and the table in the reference
+manual of the core that the class was measured on. What a chip adds is not in it: wait states of flash, caches, a bus
+that is shared. `profile` on the board is what counts.
+
+Cycles are then multiplied with:"""
