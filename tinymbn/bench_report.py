@@ -9,12 +9,21 @@ from tinymbn.board import Board
 from tinymbn.build import BuildResult
 from tinymbn.columns import Column, new_console, print_columns
 from tinymbn.connection import Connection
+from tinymbn.estimate_report import (
+    difference,
+    difference_cells,
+    estimate_lines,
+    estimate_values,
+    estimated_counts,
+    instruction_cells,
+)
 from tinymbn.profile import Profile
 from tinymbn.summary import SCHEMA, kind_text
 from tinymbn.terminal import printable, shape_text
 from tinymbn.verdict import Verdict
 from tinymbn.verify import Identity
 from tinymbn_codegen.budget import Budget, frame_buffer_bytes
+from tinymbn_codegen.estimate import Estimate, estimate
 from tinymbn_codegen.fit import Size
 from tinymbn_codegen.plan import Plan
 from tinymbn_codegen.project import layer_values
@@ -72,6 +81,7 @@ def plan_values(plan: Plan, budget: Budget, board: Board, sizes: tuple[Size, ...
             {"name": r.memory.name, "kind": r.memory.kind, "used": r.used, "size": r.memory.size} for r in budget.rooms
         ],
         "macs": plan.graph.macs,
+        "estimate": estimate_values(estimate(plan, board)),
         "layers": layer_values(plan, board),
     }
 
@@ -79,7 +89,7 @@ def plan_values(plan: Plan, budget: Budget, board: Board, sizes: tuple[Size, ...
 def print_plan(plan: Plan, budget: Budget, board: Board) -> None:
     """What ``tinymbn plan`` shows."""
     console = new_console()
-    steps = plan.steps
+    steps, estimated = plan.steps, estimate(plan, board)
     print_columns(
         console,
         Column("layer", [step.layer.name for step in steps], rank=2),
@@ -89,6 +99,7 @@ def print_plan(plan: Plan, budget: Budget, board: Board) -> None:
         Column("at", [str(step.output.offset) for step in steps], right=True),
         Column("bytes", [f"{step.output.tensor.elements:,}" for step in steps], right=True),
         Column("MACs", [f"{step.macs:,}" if step.macs else "" for step in steps], rank=3, right=True),
+        *([Column("instructions", instruction_cells(estimated), rank=3, right=True)] if estimated else []),
     )
     print()
     print_columns(
@@ -104,6 +115,8 @@ def print_plan(plan: Plan, budget: Budget, board: Board) -> None:
         print(_usage_line(room.memory.name, room.used, room.memory.size))
     if not budget.rooms:
         print(f"RAM {budget.bytes('ram'):,} bytes, flash {budget.bytes('flash'):,} bytes")
+    for line in estimate_lines(estimated):
+        print(line)
 
 
 def build_values(result: BuildResult) -> dict[str, Any]:
@@ -202,8 +215,9 @@ def print_verdict(verdict: Verdict, identity: Identity, connection: Connection, 
         print(f"EQUAL    {verdict.layers} layers, {inputs}, {verdict.bytes_compared:,} bytes, every one")
 
 
-def profile_values(profile: Profile, board: Board) -> dict[str, Any]:
+def profile_values(profile: Profile, board: Board, estimate: Estimate | None) -> dict[str, Any]:
     """A profile for JSON."""
+    estimated = estimated_counts(estimate, profile)
     return {
         "schema": SCHEMA,
         "board": board.name,
@@ -211,6 +225,8 @@ def profile_values(profile: Profile, board: Board) -> dict[str, Any]:
         "total": profile.total,
         "seconds": profile.total / profile.clock_hz if profile.clock_hz else None,
         "runs": profile.runs,
+        "estimated": estimated[-1] if estimated else None,
+        "estimate": estimate_values(estimate),
         "layers": [
             {
                 "index": cost.step.index,
@@ -218,15 +234,16 @@ def profile_values(profile: Profile, board: Board) -> dict[str, Any]:
                 "kind": cost.step.layer.kind,
                 "macs": cost.step.macs,
                 "count": cost.count,
+                "estimated": estimated[i] if estimated else None,
             }
-            for cost in profile.layers
+            for i, cost in enumerate(profile.layers)
         ],
     }
 
 
-def print_profile(profile: Profile, board: Board) -> None:
+def print_profile(profile: Profile, board: Board, estimate: Estimate | None) -> None:
     """What ``tinymbn profile`` shows."""
-    layers = profile.layers
+    layers, estimated = profile.layers, estimated_counts(estimate, profile)
     total = sum(cost.count for cost in layers) or 1
     print_columns(
         new_console(),
@@ -238,10 +255,13 @@ def print_profile(profile: Profile, board: Board) -> None:
             "a MAC", [f"{cost.count / cost.step.macs:.2f}" if cost.step.macs else "" for cost in layers], right=True
         ),
         Column("share", [f"{cost.count / total:.1%}" for cost in layers], right=True),
+        *([Column("estimate", difference_cells(estimated, profile), rank=3, right=True)] if estimated else []),
     )
     print()
     of = f"median of {profile.runs} runs" if profile.runs > 1 else "one run"
     print(f"{profile.total:,} {profile.unit} for the network on {board.name}, {of}")
+    if estimated:
+        print(f"{estimated[-1]:,} estimated, {difference(estimated[-1], profile.total)}; each layer's as a difference")
     if profile.clock_hz:
         print(f"{profile.total / profile.clock_hz * 1e3:.3f} ms at {profile.clock_hz / 1e6:g} MHz")
     elif profile.unit == "instructions":

@@ -118,6 +118,7 @@ def profile(
     from tinymbn.stimuli import stimuli
     from tinymbn.verify import identify
     from tinymbn.workbench import open_bench
+    from tinymbn_codegen.estimate import estimate
 
     model, images = arguments.split_model(files)
     if len(images) > 1:
@@ -135,7 +136,8 @@ def profile(
             status.tell(f"run {done + 1} of {runs}: layer {layer} of {layers}")
 
         result = measure(bench.connection, identity, stimulus, runs, tell)
+    estimated = estimate(identity.plan, request.board)
     if as_json:
-        click.echo(json.dumps(bench_report.profile_values(result, request.board), indent=2))
+        click.echo(json.dumps(bench_report.profile_values(result, request.board, estimated), indent=2))
         return
-    bench_report.print_profile(result, request.board)
+    bench_report.print_profile(result, request.board, estimated)
