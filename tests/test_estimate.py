@@ -1,0 +1,282 @@
+"""The estimate of instructions and time: what is counted, the arithmetic, and that nothing lacks a formula."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.graphs import classifier, every_kernel, weights
+from tinymbn.board import Board, known_boards, load_board
+from tinymbn.estimate_report import difference, estimate_lines, estimate_values, estimated_counts
+from tinymbn.graph import Graph, Quant, Tensor
+from tinymbn.layers import Activation, AnyLayer, Conv2D, Dense, Depthwise, Mean, Padding, Softmax, Window
+from tinymbn.profile import LayerCost, Profile
+from tinymbn_codegen.estimate import Amount, Estimate, Formula, estimate, load_costs, parse_costs
+from tinymbn_codegen.kernels import KERNELS
+from tinymbn_codegen.loops import COUNTED, CoreClass, core_class, turns
+from tinymbn_codegen.options import KernelSet, Options
+from tinymbn_codegen.plan import Plan, Step, make_plan
+
+_SHA256 = "5a" * 32
+_RELU = Quant(0.05, -128)
+_SAME = Padding(1, 1, 1, 1)
+_BOARDS = [board.name for board in known_boards() if not board.is_host]
+
+
+def _plan(graph: Graph, board: Board, kernels: KernelSet = "chosen") -> Plan:
+    return make_plan(graph, Options(kernels=kernels).on(board.core), _SHA256)
+
+
+def _separable(size: int, channels: int) -> Graph:
+    """A convolution, two depthwise-separable blocks, average, dense, softmax."""
+    tensors = {"x": Tensor("x", (size, size, 3), Quant(0.05, -1))}
+    layers: list[AnyLayer] = []
+
+    def add(kind: Any, quant: Quant = _RELU, **arguments: Any) -> None:
+        read = layers[-1].output if layers else "x"
+        name = f"{kind.kind} {len(layers)}"
+        layer = kind(name=name, inputs=(read,), output=name, **arguments)
+        tensors[name] = Tensor(name, layer.output_shape(tensors[read].shape), quant)
+        layers.append(layer)
+
+    made = channels
+    add(
+        Conv2D,
+        weights=weights(made, 3, 3, 3, channels=made),
+        activation=Activation(),
+        window=Window((3, 3), (2, 2), padding=_SAME),
+    )
+    for stride in (1, 2):
+        w = weights(3, 3, made, channels=made)
+        window = Window((3, 3), (stride, stride), padding=_SAME)
+        add(Depthwise, weights=w, activation=Activation(), window=window)
+        w = weights(2 * made, 1, 1, made, channels=2 * made)
+        add(Conv2D, weights=w, activation=Activation(), window=Window((1, 1)))
+        made *= 2
+    add(Mean, axes=(0, 1), keep_dims=False, multiplier=2**30, shift=-3)
+    add(Dense, weights=weights(10, made, channels=10), activation=Activation(), quant=Quant(0.1, 0))
+    add(Softmax, quant=Quant(1 / 256, -128), multiplier=2**30, shift=23, diff_min=-248)
+    return Graph("separable", tensors, tuple(layers), "x", (layers[-1].output,))
+
+
+def _step(kernel: str, layer_of: Graph, index: int, core: CoreClass = "dsp") -> dict[str, int]:
+    """What is counted of a layer, had it this kernel."""
+    step = make_plan(layer_of, Options(kernels="plain"), _SHA256).steps[index]
+    return turns(_with_kernel(step, kernel), core)
+
+
+def _with_kernel(step: Step, kernel: str) -> Step:
+    return Step(step.index, step.layer, KERNELS[kernel], step.inputs, step.output, step.scratch, step.scratch_bytes)
+
+
+def test_every_kernel_is_counted() -> None:
+    assert set(KERNELS) <= set(COUNTED)
+
+
+def test_pointwise_counts_by_hand() -> None:
+    # 8x8x3 -> conv at stride 2 4x4x4 -> depthwise 4x4x4 -> 1x1 4x4x8
+    counted = _step("pointwise", _separable(8, 4), 2)
+    assert counted == {"calls": 4, "rows": 4, "pixels": 16, "outputs": 128, "macs": 512}
+
+
+def test_depthwise_counts_only_taps_in_the_map() -> None:
+    # 3x3 over 4x4 with a border of 1: 2 + 3 + 3 + 2 taps along an axis.
+    counted = _step("depthwise", _separable(8, 4), 1)
+    assert counted["macs, 3 wide"] == 10 * 10 * 4
+    assert counted["tested taps, 3 wide"] == 9 * 16 * 4
+    assert counted["calls"] == 4
+    assert counted["rows"] == 12
+
+
+def test_convolution_counts_by_hand() -> None:
+    # 8 columns, stride 2, a border of 1: windows at -1, 1, 3, 5 have 2, 3, 3 and 3 taps.
+    counted = _step("conv2d", _separable(8, 4), 0)
+    assert counted["taps, 3 wide"] == 11 * 11 * 4
+    assert counted["macs"] == 11 * 11 * 4 * 3
+    assert counted["pixels"] == 16
+
+
+def test_weight_zero_points_are_counted() -> None:
+    graph = every_kernel()
+    step = next(
+        step for step in make_plan(graph, Options(kernels="plain"), _SHA256).steps if step.layer.kind == "dense"
+    )
+    counted = turns(step, "dsp")
+    assert counted["offset macs"] == counted["macs"] == 8 * 4
+
+
+def test_tiles_of_the_dsp_kernel() -> None:
+    # 4 pixels are one tile; 8 outputs are 4 pairs; 4 inputs are 2 words of 3 * 4 + 2 instructions.
+    counted = _step("dsp_pointwise", _separable(8, 4), 2)
+    assert counted["tiles"] == 4 * 4
+    assert counted["words"] == 4 * 4 * 2 * 14
+    assert counted["outputs"] == 128
+    assert "packed outputs" not in counted  # no more than eight words
+    assert _step("dsp_pointwise", _separable(8, 32), 2)["packed outputs"] == 4 * 4 * 64
+
+
+def test_dsp_depthwise_counts_by_hand() -> None:
+    counted = _step("dsp_depthwise", _separable(8, 4), 1)
+    assert counted["channels"] == 4 * 4
+    assert counted["edge channels"] == 2 * 4  # the first row and the last
+    assert counted["blocks"] == 16
+    assert counted["macs"] == 16 * 3 * 10
+
+
+def test_scalar_pointwise_pairs_pixels_where_there_are_registers() -> None:
+    graph = _separable(10, 6)  # 5 columns: two pairs and one alone; 12 outputs: three fours
+    counted = _step("scalar_pointwise", graph, 2, "armv7m")
+    assert counted["pairs"] == 5 * 2 * 3
+    assert counted["pair macs"] == 5 * 4 * 12 * 6
+    assert counted["singles"] == 5 * 3
+    assert "summed" not in counted
+    alone = _step("scalar_pointwise", graph, 2, "armv6m")
+    assert "pairs" not in alone
+    assert alone["single macs"] == 25 * 12 * 6
+    assert alone["summed"] == 25 * 6
+
+
+def test_what_is_in_its_place_costs_nothing() -> None:
+    graph = every_kernel()
+    step = make_plan(graph, Options(), _SHA256).steps[0]
+    assert turns(Step(0, step.layer, None, step.inputs, step.output, None, 0), "dsp") == {}
+
+
+def test_formula_arithmetic() -> None:
+    formula = Formula({"macs": 1.5, "calls": 40.0}, cycles=1.2, samples=3, median=0.01, worst=0.02)
+    assert formula.instructions({"macs": 100, "calls": 2, "never measured": 7}) == 230.0
+    assert formula.instructions({}) == 0.0
+
+
+def test_estimate_arithmetic() -> None:
+    found = Estimate((Amount(100, 120), Amount(50, 70)), Amount(10, 13), 1_000_000, 0.05, "a table")
+    assert found.instructions == 160
+    assert found.cycles == 203
+    assert found.factor == 203 / 160
+    assert found.seconds == pytest.approx(203e-6)
+
+
+def test_an_unknown_schema_is_refused() -> None:
+    with pytest.raises(ValueError, match="schema 99; expected 1"):
+        parse_costs({"schema": 99})
+
+
+@pytest.mark.parametrize("name", _BOARDS)
+@pytest.mark.parametrize("graph", [every_kernel(), classifier(), _separable(16, 8)], ids=lambda graph: graph.name)
+def test_every_board_has_an_estimate_of_every_kernel_it_is_given(name: str, graph: Graph) -> None:
+    board = load_board(name)
+    kernels: tuple[KernelSet, ...] = ("chosen", "scalar", "plain")
+    for chosen in kernels:
+        plan = _plan(graph, board, chosen)
+        found = estimate(plan, board)
+        assert found is not None, [step.kernel.name for step in plan.steps if step.kernel is not None]
+        assert len(found.layers) == len(plan.steps)
+        for step, amount in zip(plan.steps, found.layers, strict=True):
+            assert (amount.instructions > 0) == (step.kernel is not None), step.layer.name
+            assert amount.cycles > 0 or step.kernel is None
+
+
+def test_there_is_none_for_the_computer_itself() -> None:
+    board = load_board("host")
+    plan = _plan(_separable(16, 8), board)
+    assert core_class(board.core) is None
+    assert estimate(plan, board) is None
+    assert estimate_values(None) is None
+    assert estimate_lines(None) == []
+
+
+def test_every_error_is_stated() -> None:
+    costs = load_costs()
+    assert costs.formulas.keys() == costs.errors.keys()
+    for core, formulas in costs.formulas.items():
+        assert 0 < costs.errors[core] <= 0.10, core
+        for name, formula in formulas.items():
+            assert formula.samples > 0
+            assert 0 <= formula.median <= formula.worst, name
+            assert formula.coefficients, name
+            assert all(x >= 0 for x in formula.coefficients.values()), name
+            assert 0.5 < formula.cycles < 3, name
+
+
+def test_every_core_has_a_factor_and_its_reason() -> None:
+    for name in _BOARDS:
+        factor = load_costs().cores[load_board(name).core]
+        assert 0.3 < factor.times <= 1.0
+        assert factor.reason
+
+
+@pytest.mark.parametrize("name", ["qemu-m0", "qemu-m3", "qemu-m4", "qemu-m55"])
+def test_more_of_everything_takes_longer(name: str) -> None:
+    board = load_board(name)
+
+    def instructions(size: int, channels: int) -> int:
+        found = estimate(_plan(_separable(size, channels), board), board)
+        assert found is not None
+        return found.instructions
+
+    by_width = [instructions(24, channels) for channels in (4, 8, 12, 16, 24)]
+    by_size = [instructions(size, 8) for size in (12, 16, 24, 32)]
+    assert by_width == sorted(set(by_width))
+    assert by_size == sorted(set(by_size))
+
+
+def test_values_of_weights_do_not_matter() -> None:
+    board = load_board("qemu-m4")
+    graph = _separable(16, 8)
+    plans = [_plan(graph, board), _plan(_negated(graph), board)]
+    first, second = (estimate(plan, board) for plan in plans)
+    assert first == second
+
+
+def _negated(graph: Graph) -> Graph:
+    layers = [
+        replace(layer, weights=replace(layer.weights, values=np.negative(layer.weights.values)))
+        if isinstance(layer, Conv2D | Depthwise | Dense)
+        else layer
+        for layer in graph.layers
+    ]
+    return replace(graph, layers=tuple(layers))
+
+
+def test_it_is_cheap() -> None:
+    board = load_board("qemu-m4")
+    plan = _plan(_separable(96, 16), board)
+    estimate(plan, board)
+    begin = time.perf_counter()
+    estimate(plan, board)
+    assert time.perf_counter() - begin < 0.2
+
+
+def test_what_plan_says() -> None:
+    board = load_board("qemu-m4")
+    found = estimate(_plan(_separable(16, 8), board), board)
+    assert found is not None
+    first, second = estimate_lines(found)
+    assert first.startswith("time  about ")
+    assert f"{found.instructions:,} instructions x {found.factor:.2f} cycles each" in first
+    assert f"within {found.error:.1%}" in first
+    assert "at 25 MHz" in first
+    assert found.reason in second
+    values = estimate_values(found)
+    assert values is not None
+    assert values["cycles_per_instruction"] == pytest.approx(found.cycles / found.instructions)
+    assert (
+        sum(layer["instructions"] for layer in values["layers"]) + values["schedule"]["instructions"]
+        == (values["instructions"])
+    )
+
+
+@pytest.mark.parametrize(("unit", "expected"), [("instructions", [100, 100]), ("cycles", [120, 120])])
+def test_a_profile_is_compared_in_its_own_unit(unit: Any, expected: list[int]) -> None:
+    step = _plan(_separable(8, 4), load_board("qemu-m4")).steps[0]
+    profile = Profile(unit, (LayerCost(step, 110),), 111, 0, 1)
+    found = Estimate((Amount(100, 120),), Amount(0, 0), 1_000_000, 0.05, "a table")
+    assert estimated_counts(found, profile) == expected
+    assert estimated_counts(None, profile) is None
+    assert estimated_counts(found, Profile("nanoseconds", profile.layers, 111, 0, 1)) is None
+    assert difference(110, 100) == "+10.0%"
+    assert difference(0, 100) == ""
