@@ -99,7 +99,9 @@ static inline int32_t tinymbn_smmla(int32_t a, int32_t b, int32_t sum)
 static inline uint32_t tinymbn_uxtb16(uint32_t x)
 {
 #if TINYMBN_HAS_DSP
-    return __uxtb16(x);
+    uint32_t result; /* the intrinsic is of other types with gcc than with clang */
+    __asm__("uxtb16 %0, %1" : "=r"(result) : "r"(x));
+    return result;
 #else
     return x & 0x00FF00FFu;
 #endif
