@@ -121,7 +121,7 @@ class _Run:
                 there = True
                 for place in step.inputs:
                     name = place.tensor.name
-                    last = max(_under(step.layer, y, place.rows), default=-1)
+                    last = _waits_for(step.layer, y, place.rows)
                     if makers.get(name, i) < i:
                         there &= last < made[makers[name]]
                     elif name == segment.source:
@@ -231,6 +231,14 @@ def _under(layer: AnyLayer, y: int, height: int) -> list[int]:
     window = layer.window
     rows = (y * window.stride[0] - window.padding.top + k * window.dilation[0] for k in range(window.kernel[0]))
     return [row for row in rows if 0 <= row < height]
+
+
+def _waits_for(layer: AnyLayer, y: int, height: int) -> int:
+    """The row of an input that has to be there before row y of the output is made: where its window ends."""
+    if not isinstance(layer, Conv2D | Depthwise | AveragePool | MaxPool):
+        return y
+    end = y * layer.window.stride[0] - layer.window.padding.top + layer.window.extent[0] - 1
+    return min(end, height - 1)
 
 
 def order(layer: AnyLayer, shapes: Sequence[Shape], output: Shape) -> tuple[Times, list[Times]]:
