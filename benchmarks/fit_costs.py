@@ -1,6 +1,7 @@
 """Measures what every kernel takes on every class of cores, and fits the formulas of the estimate to it.
 
     python benchmarks/fit_costs.py                        # everything: half an hour
+    python benchmarks/fit_costs.py --quick                # small networks, and three models to check with
     python benchmarks/fit_costs.py --measured FILE.json   # what the file has is not measured again; it is completed
 
 Writes codegen/tinymbn_codegen/costs.toml and docs/estimates.md, and prints errors. The exit code is 1 if a model that
@@ -47,10 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fit the formulas of the estimate to measured counts.")
     parser.add_argument("--measured", type=Path, metavar="FILE", help="what has been measured; completed")
     parser.add_argument("--classes", nargs="+", choices=BOARDS, default=list(BOARDS), help="of cores; default: all")
+    parser.add_argument("--quick", action="store_true", help="small networks, and three models to check with")
     parser.add_argument("--dry-run", action="store_true", help="write neither file")
     wanted = parser.parse_args(arguments)
     try:
-        return _run(wanted.measured, wanted.classes, dry_run=wanted.dry_run or set(wanted.classes) != set(BOARDS))
+        dry_run = wanted.dry_run or set(wanted.classes) != set(BOARDS)
+        return _run(wanted.measured, wanted.classes, quick=wanted.quick, dry_run=dry_run)
     except TinymbnError as error:
         complain(str(error))
         return error.exit_code
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(file: Path | None, classes: Sequence[CoreClass], *, dry_run: bool) -> int:
+def _run(file: Path | None, classes: Sequence[CoreClass], *, quick: bool, dry_run: bool) -> int:
     cache = read_measured(file) if file is not None else {}
 
     def keep() -> None:
@@ -67,7 +70,7 @@ def _run(file: Path | None, classes: Sequence[CoreClass], *, dry_run: bool) -> i
 
     runs: list[Run] = []
     for core in classes:
-        for held_out, cases in ((False, list(_fitting(core))), (True, list(_held_out(core)))):
+        for held_out, cases in ((False, list(_fitting(core, quick))), (True, list(_held_out(core, quick)))):
             measure_all(cases, cache, keep, _say)
             runs += _runs(cases, cache, core, held_out=held_out)
     costs = fit(runs)
@@ -102,18 +105,18 @@ def _sets(core: CoreClass) -> tuple[KernelSet, ...]:
     return ("dsp", "scalar", "plain")
 
 
-def _fitting(core: CoreClass) -> Cases:
+def _fitting(core: CoreClass, quick: bool) -> Cases:
     own, *others = _sets(core)
     for name, small, make in fitting_networks():
-        if small or core != "armv6m":
+        if small or not (quick or core == "armv6m"):
             yield Case(name, BOARDS[core], own), make
         for kernels in others:
             if small:
                 yield Case(name, BOARDS[core], kernels), make
 
 
-def _held_out(core: CoreClass) -> Cases:
-    """Three models at least; more where those are there that lie beside the project."""
+def _held_out(core: CoreClass, quick: bool) -> Cases:
+    """Three models; more where those are there that lie beside the project."""
     models: dict[str, Make] = {}
     if core == "armv6m":
         models["mobilenet_v1_0.1_32x32x1"] = partial(mobilenet_v1, 0.1, 32, 32, 1, 10)
@@ -122,7 +125,7 @@ def _held_out(core: CoreClass) -> Cases:
     else:
         models = dict(NETWORKS)
         for name in ("person_detect", "vww_96_int8"):
-            if model_file(name).is_file():
+            if model_file(name).is_file() and not quick:
                 models[name] = partial(load_model, model_file(name))
     for name, make in models.items():
         yield Case(name, BOARDS[core], _sets(core)[0]), make

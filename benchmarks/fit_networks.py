@@ -64,7 +64,7 @@ class Limits:
 
 SMALL = Limits(14, 44, 2_500, 150_000)
 """For 16 KB of RAM."""
-LARGE = Limits(44, 160, 24_000, 900_000)
+LARGE = Limits(40, 160, 16_000, 300_000)
 
 _MOBILE, _MIXED = 4, 3  # networks of each sort
 

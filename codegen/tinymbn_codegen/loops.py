@@ -88,6 +88,8 @@ class _Windowed:
         """The same under names with the width of the window: compilers unroll loops of few turns."""
         width = self.window.kernel[1]
         text = f"{width} wide" if width < _UNROLLED else "wide"
+        if self.valid_columns == self.out_w * width:
+            text += " inside"  # of the map: nothing is left of the comparisons with its edges
         return {f"{name}, {text}": count for name, count in counts.items()}
 
 
