@@ -27,6 +27,7 @@ typedef struct {
     int8_t *arena;
     int8_t *(*input)(void); /* where the link puts the frame */
     bool input_stays; /* it is no place in the arena: a run leaves the frame as it is */
+    int8_t *(*place)(void); /* of the frame in the arena; NULL where it comes row by row */
     void (*run)(const int8_t *input, int8_t *output);
     void (*run_traced)(const int8_t *input, int8_t *output, tinymbn_on_rows on_rows);
     /* Rows of one layer alone, on what lies in the arena. */

@@ -122,6 +122,11 @@ static int8_t *input(void)
     return frame;
 }
 
+static int8_t *place(void)
+{
+    return arena;
+}
+
 static int8_t pixel(uint8_t value, uint32_t index)
 {
     (void)index;
@@ -142,6 +147,7 @@ const tinymbn_model tinymbn_the_model = {
     .arena = arena,
     .input = input,
     .input_stays = INPUT_STAYS,
+    .place = place,
     .run = run,
     .run_traced = run_traced,
     .run_rows = run_rows,
