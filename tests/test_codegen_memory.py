@@ -36,6 +36,7 @@ from tinymbn.layers import (
     Transpose,
     Window,
 )
+from tinymbn_codegen import dsp
 from tinymbn_codegen.budget import stack_bytes
 from tinymbn_codegen.check import check_plan
 from tinymbn_codegen.kernels import KERNELS, overlap_distance
@@ -389,6 +390,30 @@ def test_a_residual_keeps_its_input_until_the_sum() -> None:
     plan = plan_of(graph, WITHOUT_STREAMING)
     assert plan.arena_bytes <= 256 + 512 + 32
     assert problem(plan) is None
+
+
+@pytest.mark.parametrize("height", [1, 2, 8])
+def test_a_row_kernel_is_not_in_place_even_if_the_map_is_one_row(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dsp, "SUPPORTS", {"dsp_pointwise": _is_pointwise, "dsp_add": _is_add})
+    monkeypatch.setattr(dsp, "SCRATCH", {"dsp_pointwise": lambda *_: 16})
+    tensors = {name: Tensor(name, (height, 4, 2), Quant(0.5, 0)) for name in ("x", "a", "b", "sum", "y")}
+    layers = (
+        pointwise("a", "x", 2, 2),
+        pointwise("b", "a", 2, 2),
+        Add("sum", ("a", "b"), "sum", 2**30, 0, 2**30, 0, 2**30, -18),
+        pointwise("y", "sum", 2, 2),
+    )
+    plan = plan_of(Graph("sum", tensors, layers, "x", ("y",)), Options(kernels="dsp"))
+    assert [step.kernel.name for step in plan.steps if step.kernel is not None][2] == "dsp_add"
+    assert problem(plan) is None
+
+
+def _is_pointwise(layer: AnyLayer, *_: Tensor) -> bool:
+    return isinstance(layer, Conv2D)
+
+
+def _is_add(layer: AnyLayer, *_: Tensor) -> bool:
+    return isinstance(layer, Add)
 
 
 def test_a_reshape_takes_no_room() -> None:
