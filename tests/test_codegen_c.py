@@ -62,16 +62,18 @@ def _need(compiler: str) -> None:
 
 @pytest.fixture(scope="module")
 def models() -> list[Model]:
-    """Every kernel, as chosen and plain, and a model with all sorts of constants."""
+    """Every kernel that takes maps as they are, the plain ones, and a model with all sorts of constants."""
     return [
-        generate(every_kernel(), Options("every")),
+        generate(every_kernel(), Options("every", kernels="scalar")),
         generate(every_kernel(), Options("plain", frozenset(PASSES), "plain")),
         generate(classifier(), Options("tiny")),
     ]
 
 
 def test_the_first_model_has_every_kernel(models: list[Model]) -> None:
-    assert {step.kernel.name for step in models[0].plan.steps if step.kernel} == set(KERNELS)
+    assert {step.kernel.name for step in models[0].plan.steps if step.kernel} == {
+        name for name in KERNELS if not name.startswith("dsp_")
+    }
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_the_headers_are_c_plus_plus_too(models: list[Model], tmp_path: Path) ->
         #include "plain.h"
         #include "plain_traced.h"
         #include <cstring>
-        static void ignore(int32_t, int32_t, int32_t, const int8_t *, int32_t) {}
+        static void ignore(int32_t, int32_t, const int8_t *, int32_t) {}
         int main()
         {
             static int8_t input[EVERY_INPUT_BYTES], one[EVERY_OUTPUT_BYTES], two[PLAIN_OUTPUT_BYTES];

@@ -34,8 +34,8 @@ static inline void tinymbn_trace_put(tinymbn_trace *trace, uint32_t stored)
 }
 
 /* Planes of bytes, value + 128; four neighbours lie as x0, x2, x1, x3. */
-static inline void tinymbn_trace_planar(tinymbn_on_rows_function on_rows, int32_t layer, int32_t row, const int8_t *data,
-                                        int32_t width, int32_t channels)
+static inline void tinymbn_trace_planar(tinymbn_on_rows_function on_rows, int32_t layer, int32_t row,
+                                        const int8_t *data, int32_t width, int32_t channels)
 {
     tinymbn_trace trace = {on_rows, layer, row, 0, {0}};
     const int32_t plane = (width + 3) / 4 * 4;
@@ -49,8 +49,9 @@ static inline void tinymbn_trace_planar(tinymbn_on_rows_function on_rows, int32_
 }
 
 /* Words of two channels, value + 128; groups of four pixels up to pixel `fours`, then of `rest`. */
-static inline void tinymbn_trace_pairs(tinymbn_on_rows_function on_rows, int32_t layer, int32_t row, const int8_t *data,
-                                       int32_t width, int32_t channels, int32_t fours, int32_t rest)
+static inline void tinymbn_trace_pairs(tinymbn_on_rows_function on_rows, int32_t layer, int32_t row,
+                                       const int8_t *data, int32_t width, int32_t channels, int32_t fours,
+                                       int32_t rest)
 {
     tinymbn_trace trace = {on_rows, layer, row, 0, {0}};
     const tinymbn_half *const halves = (const tinymbn_half *)(const void *)data;

@@ -11,30 +11,30 @@ MODEL_ARENA int8_t model_arena[MODEL_ARENA_BYTES];
 
 int8_t *model_input(void)
 {
-    return model_arena + 4;
+    return model_arena + 12;
 }
 
 __attribute__((noinline)) void model_run(const int8_t *input, int8_t *output)
 {
-    if (input != model_arena + 4) {
-        memcpy(model_arena + 4, input, MODEL_INPUT_BYTES);
+    if (input != model_arena + 12) {
+        memcpy(model_arena + 12, input, MODEL_INPUT_BYTES);
     }
     /* 0 conv: conv2d 3x2/2, 4x5x2 -> 2x3x3 */
     for (int32_t y = 0; y < 2; y++) {
         const int8_t *rows[3];
-        tinymbn_rows(rows, 3, model_arena + 4, 4, 10, y * 2, 1);
+        tinymbn_rows(rows, 3, model_arena + 12, 4, 10, y * 2, 1);
         model_layer_00_conv(rows, model_arena + y * 9);
     }
     /* 1 added: add, 2x3x3, 3 -> 2x3x3 */
     model_layer_01_added(model_arena, model_constant_00_bias, model_arena);
     /* 2 table: logistic, 2x3x3 -> 2x3x3 */
-    model_layer_02_table(model_arena, model_arena + 20);
+    model_layer_02_table(model_arena, model_arena + 28);
     /* 3 resized: resize_nearest, 2x3x3 -> 4x2x3 */
-    model_layer_03_resized(model_arena + 20, model_arena + 4);
+    model_layer_03_resized(model_arena + 28, model_arena + 12);
     /* 4 mean: mean, 4x2x3 -> 3 */
-    model_layer_04_mean(model_arena + 4, model_arena);
+    model_layer_04_mean(model_arena + 12, model_arena + 8);
     /* 5 logits: dense, 3 -> 3 */
-    model_layer_05_logits(model_arena, model_arena + 4);
+    model_layer_05_logits(model_arena + 8, model_arena + 4);
     /* 6 scores: softmax, 3 -> 3 */
     model_layer_06_scores(model_arena + 4, model_arena + 4);
     memcpy(output + 0, model_arena + 4, 3);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "tinymbn_dsp.h"
 #include "tinymbn_fixed_point.h"
 
 /* 0 conv: conv2d 3x2/2, 4x5x2 -> 2x3x3 */

@@ -7,96 +7,110 @@
 
 #include "model.h"
 #include "model_layers.h"
+#include "tinymbn_trace.h"
 
-static void run_00(model_on_rows on_rows)
+/* 0 conv: conv2d 3x2/2, 4x5x2 -> 2x3x3 */
+static void trace_layer_00(int32_t y, model_on_rows on_rows)
 {
-    /* 0 conv: conv2d 3x2/2, 4x5x2 -> 2x3x3 */
-    for (int32_t y = 0; y < 2; y++) {
-        const int8_t *rows[3];
-        tinymbn_rows(rows, 3, model_arena + 4, 4, 10, y * 2, 1);
-        model_layer_00_conv(rows, model_arena + y * 9);
-        on_rows(0, y, 1, model_arena + y * 9, 9);
-    }
+    const int8_t *rows[3];
+    tinymbn_rows(rows, 3, model_arena + 12, 4, 10, y * 2, 1);
+    model_layer_00_conv(rows, model_arena + y * 9);
+    on_rows(0, y, NULL, 0);
+    on_rows(0, y, model_arena + y * 9, 9);
 }
 
-static void run_01(model_on_rows on_rows)
+/* 1 added: add, 2x3x3, 3 -> 2x3x3 */
+static void trace_layer_01(model_on_rows on_rows)
 {
-    /* 1 added: add, 2x3x3, 3 -> 2x3x3 */
     model_layer_01_added(model_arena, model_constant_00_bias, model_arena);
-    on_rows(1, 0, 2, model_arena, 9);
+    on_rows(1, 0, NULL, 0);
+    on_rows(1, 0, model_arena, 18);
 }
 
-static void run_02(model_on_rows on_rows)
+/* 2 table: logistic, 2x3x3 -> 2x3x3 */
+static void trace_layer_02(model_on_rows on_rows)
 {
-    /* 2 table: logistic, 2x3x3 -> 2x3x3 */
-    model_layer_02_table(model_arena, model_arena + 20);
-    on_rows(2, 0, 2, model_arena + 20, 9);
+    model_layer_02_table(model_arena, model_arena + 28);
+    on_rows(2, 0, NULL, 0);
+    on_rows(2, 0, model_arena + 28, 18);
 }
 
-static void run_03(model_on_rows on_rows)
+/* 3 resized: resize_nearest, 2x3x3 -> 4x2x3 */
+static void trace_layer_03(model_on_rows on_rows)
 {
-    /* 3 resized: resize_nearest, 2x3x3 -> 4x2x3 */
-    model_layer_03_resized(model_arena + 20, model_arena + 4);
-    on_rows(3, 0, 4, model_arena + 4, 6);
+    model_layer_03_resized(model_arena + 28, model_arena + 12);
+    on_rows(3, 0, NULL, 0);
+    on_rows(3, 0, model_arena + 12, 24);
 }
 
-static void run_04(model_on_rows on_rows)
+/* 4 mean: mean, 4x2x3 -> 3 */
+static void trace_layer_04(model_on_rows on_rows)
 {
-    /* 4 mean: mean, 4x2x3 -> 3 */
-    model_layer_04_mean(model_arena + 4, model_arena);
-    on_rows(4, 0, 1, model_arena, 3);
+    model_layer_04_mean(model_arena + 12, model_arena + 8);
+    on_rows(4, 0, NULL, 0);
+    on_rows(4, 0, model_arena + 8, 3);
 }
 
-static void run_05(model_on_rows on_rows)
+/* 5 logits: dense, 3 -> 3 */
+static void trace_layer_05(model_on_rows on_rows)
 {
-    /* 5 logits: dense, 3 -> 3 */
-    model_layer_05_logits(model_arena, model_arena + 4);
-    on_rows(5, 0, 1, model_arena + 4, 3);
+    model_layer_05_logits(model_arena + 8, model_arena + 4);
+    on_rows(5, 0, NULL, 0);
+    on_rows(5, 0, model_arena + 4, 3);
 }
 
-static void run_06(model_on_rows on_rows)
+/* 6 scores: softmax, 3 -> 3 */
+static void trace_layer_06(model_on_rows on_rows)
 {
-    /* 6 scores: softmax, 3 -> 3 */
     model_layer_06_scores(model_arena + 4, model_arena + 4);
-    on_rows(6, 0, 1, model_arena + 4, 3);
+    on_rows(6, 0, NULL, 0);
+    on_rows(6, 0, model_arena + 4, 3);
 }
 
-void model_run_layer(int32_t layer, model_on_rows on_rows)
+void model_run_rows(int32_t layer, int32_t first, int32_t rows, model_on_rows on_rows)
 {
-    switch (layer) {
-    case 0:
-        run_00(on_rows);
-        break;
-    case 1:
-        run_01(on_rows);
-        break;
-    case 2:
-        run_02(on_rows);
-        break;
-    case 3:
-        run_03(on_rows);
-        break;
-    case 4:
-        run_04(on_rows);
-        break;
-    case 5:
-        run_05(on_rows);
-        break;
-    case 6:
-        run_06(on_rows);
-        break;
-    default:
-        break;
+    for (int32_t y = first; y < first + rows; y++) {
+        switch (layer) {
+        case 0:
+            trace_layer_00(y, on_rows);
+            break;
+        case 1:
+            trace_layer_01(on_rows);
+            break;
+        case 2:
+            trace_layer_02(on_rows);
+            break;
+        case 3:
+            trace_layer_03(on_rows);
+            break;
+        case 4:
+            trace_layer_04(on_rows);
+            break;
+        case 5:
+            trace_layer_05(on_rows);
+            break;
+        case 6:
+            trace_layer_06(on_rows);
+            break;
+        default:
+            break;
+        }
     }
 }
 
 void model_run_traced(const int8_t *input, int8_t *output, model_on_rows on_rows)
 {
-    if (input != model_arena + 4) {
-        memcpy(model_arena + 4, input, MODEL_INPUT_BYTES);
+    if (input != model_arena + 12) {
+        memcpy(model_arena + 12, input, MODEL_INPUT_BYTES);
     }
-    for (int32_t layer = 0; layer < MODEL_LAYERS; layer++) {
-        model_run_layer(layer, on_rows);
+    for (int32_t y = 0; y < 2; y++) {
+        trace_layer_00(y, on_rows);
     }
+    trace_layer_01(on_rows);
+    trace_layer_02(on_rows);
+    trace_layer_03(on_rows);
+    trace_layer_04(on_rows);
+    trace_layer_05(on_rows);
+    trace_layer_06(on_rows);
     memcpy(output + 0, model_arena + 4, 3);
 }

@@ -34,9 +34,9 @@ __attribute__((noinline)) void every_run(const int8_t *input, int8_t *output)
     /* 2 add 2: add, 6x5x3, 6x5x3 -> 6x5x3 */
     every_layer_02_add_2(every_arena, every_arena + 184, every_arena + 276);
     /* 3 mul 3: mul, 6x5x3, 6x5x3 -> 6x5x3 */
-    every_layer_03_mul_3(every_arena + 276, every_arena + 92, every_arena);
+    every_layer_03_mul_3(every_arena + 276, every_arena + 92, every_arena + 184);
     /* 4 mul 4: mul, 6x5x3, 3 -> 6x5x3 */
-    every_layer_04_mul_4(every_arena, every_constant_00_constant0, every_arena + 92);
+    every_layer_04_mul_4(every_arena + 184, every_constant_00_constant0, every_arena + 92);
     /* 5 add 5: add, 6x5x3, 5x1 -> 6x5x3 */
     every_layer_05_add_5(every_arena + 92, every_constant_01_constant1, every_arena);
     /* 6 conv2d 6: conv2d 1x1, 6x5x3 -> 6x5x4 */
@@ -51,10 +51,10 @@ __attribute__((noinline)) void every_run(const int8_t *input, int8_t *output)
     for (int32_t y = 0; y < 3; y++) {
         const int8_t *rows[2];
         tinymbn_rows(rows, 2, every_arena, 7, 24, y * 2, 1);
-        every_layer_08_average_pool_8(rows, every_arena + 168 + y * 12);
+        every_layer_08_average_pool_8(rows, every_arena + 144 + y * 12);
     }
     /* 9 resize_nearest 9: resize_nearest, 3x3x4 -> 4x4x4 */
-    every_layer_09_resize_nearest_9(every_arena + 168, every_arena);
+    every_layer_09_resize_nearest_9(every_arena + 144, every_arena);
     /* 10 max_pool 10: max_pool 2x2, 4x4x4 -> 4x4x4 */
     for (int32_t y = 0; y < 4; y++) {
         const int8_t *rows[2];
@@ -76,9 +76,9 @@ __attribute__((noinline)) void every_run(const int8_t *input, int8_t *output)
     /* 17 dense 17: dense, 8 -> 4 */
     every_layer_17_dense_17(every_arena + 128, every_arena + 136);
     /* 18 dense 18: dense, 4 -> 3 */
-    every_layer_18_dense_18(every_arena + 136, every_arena + 140);
+    every_layer_18_dense_18(every_arena + 136, every_arena + 128);
     /* 19 softmax 19: softmax, 3 -> 3 */
-    every_layer_19_softmax_19(every_arena + 140, every_arena + 144);
-    memcpy(output + 0, every_arena + 144, 3);
+    every_layer_19_softmax_19(every_arena + 128, every_arena + 132);
+    memcpy(output + 0, every_arena + 132, 3);
     memcpy(output + 3, every_arena, 128);
 }

@@ -7,27 +7,27 @@
  * RAM    366 bytes for all activations, the frame of 90 included
  * flash  3,664 bytes of constants
  *
- * layer  kernel          input at  shape        output at  shape  MACs  name
- * 0      conv2d          0         6x5x3        92         6x5x3  2430  conv2d 0
- * 1      depthwise       92        6x5x3        184        6x5x3  540   depthwise 1
- * 2      add_broadcast   0 184     6x5x3 6x5x3  276        6x5x3  0     add 2
- * 3      mul_broadcast   276 92    6x5x3 6x5x3  0          6x5x3  0     mul 3
- * 4      mul_broadcast   0 flash   6x5x3 3      92         6x5x3  0     mul 4
- * 5      add_broadcast   92 flash  6x5x3 5x1    0          6x5x3  0     add 5
- * 6      conv2d          0         6x5x3        168        6x5x4  360   conv2d 6
- * 7      pad             168       6x5x4        0          7x6x4  0     pad 7
- * 8      average_pool    0         7x6x4        168        3x3x4  0     average_pool 8
- * 9      resize_nearest  168       3x3x4        0          4x4x4  0     resize_nearest 9
- * 10     max_pool        0         4x4x4        64         4x4x4  0     max_pool 10
- * 11     transpose       64        4x4x4        128        4x4x4  0     transpose 11
- * 12     concat          128 128   4x4x4 4x4x4  0          4x4x8  0     concat 12
- * 13     requantize      0         4x4x8        128        4x4x8  0     requantize 13
- * 14     lookup          128       4x4x8        0          4x4x8  0     lookup 14
- * 15     reshape         flash     2x2          128        4      0     reshape 15
- * 16     mean            0         4x4x8        128        8      0     mean 16
- * 17     dense           128       8            136        4      32    dense 17
- * 18     dense_steps     136       4            140        3      12    dense 18
- * 19     softmax         140       3            144        3      0     softmax 19
+ * layer  kernel          input at   shape        output at  shape  MACs  name
+ * 0      conv2d          0          6x5x3        92         6x5x3  2430  conv2d 0
+ * 1      depthwise       92         6x5x3        184        6x5x3  540   depthwise 1
+ * 2      add_broadcast   0 184      6x5x3 6x5x3  276        6x5x3  0     add 2
+ * 3      mul_broadcast   276 92     6x5x3 6x5x3  184        6x5x3  0     mul 3
+ * 4      mul_broadcast   184 flash  6x5x3 3      92         6x5x3  0     mul 4
+ * 5      add_broadcast   92 flash   6x5x3 5x1    0          6x5x3  0     add 5
+ * 6      conv2d          0          6x5x3        168        6x5x4  360   conv2d 6
+ * 7      pad             168        6x5x4        0          7x6x4  0     pad 7
+ * 8      average_pool    0          7x6x4        144        3x3x4  0     average_pool 8
+ * 9      resize_nearest  144        3x3x4        0          4x4x4  0     resize_nearest 9
+ * 10     max_pool        0          4x4x4        64         4x4x4  0     max_pool 10
+ * 11     transpose       64         4x4x4        128        4x4x4  0     transpose 11
+ * 12     concat          128 128    4x4x4 4x4x4  0          4x4x8  0     concat 12
+ * 13     requantize      0          4x4x8        128        4x4x8  0     requantize 13
+ * 14     lookup          128        4x4x8        0          4x4x8  0     lookup 14
+ * 15     reshape         flash      2x2          128        4      0     reshape 15
+ * 16     mean            0          4x4x8        128        8      0     mean 16
+ * 17     dense           128        8            136        4      32    dense 17
+ * 18     dense_steps     136        4            128        3      12    dense 18
+ * 19     softmax         128        3            132        3      0     softmax 19
  */
 #ifndef EVERY_H
 #define EVERY_H
@@ -39,7 +39,7 @@ extern "C" {
 #endif
 
 #define EVERY_LAYERS 20
-#define EVERY_ARENA_BYTES 366 /* all activations, the frame included; static */
+#define EVERY_ARENA_BYTES 366 /* all activations; static */
 #define EVERY_INPUT_BYTES 90 /* (6, 5, 3) */
 #define EVERY_OUTPUT_BYTES 131
 

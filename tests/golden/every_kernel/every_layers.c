@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "tinymbn_dsp.h"
 #include "tinymbn_fixed_point.h"
 
 /* 0 conv2d 0: conv2d 3x3, 6x5x3 -> 6x5x3 */

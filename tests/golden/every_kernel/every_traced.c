@@ -7,232 +7,245 @@
 
 #include "every.h"
 #include "every_layers.h"
+#include "tinymbn_trace.h"
 
-static void run_00(every_on_rows on_rows)
+/* 0 conv2d 0: conv2d 3x3, 6x5x3 -> 6x5x3 */
+static void trace_layer_00(int32_t y, every_on_rows on_rows)
 {
-    /* 0 conv2d 0: conv2d 3x3, 6x5x3 -> 6x5x3 */
-    for (int32_t y = 0; y < 6; y++) {
-        const int8_t *rows[3];
-        tinymbn_rows(rows, 3, every_arena, 6, 15, y - 1, 1);
-        every_layer_00_conv2d_0(rows, every_arena + 92 + y * 15);
-        on_rows(0, y, 1, every_arena + 92 + y * 15, 15);
-    }
+    const int8_t *rows[3];
+    tinymbn_rows(rows, 3, every_arena, 6, 15, y - 1, 1);
+    every_layer_00_conv2d_0(rows, every_arena + 92 + y * 15);
+    on_rows(0, y, NULL, 0);
+    on_rows(0, y, every_arena + 92 + y * 15, 15);
 }
 
-static void run_01(every_on_rows on_rows)
+/* 1 depthwise 1: depthwise 2x3 d2x1, 6x5x3 -> 6x5x3 */
+static void trace_layer_01(int32_t y, every_on_rows on_rows)
 {
-    /* 1 depthwise 1: depthwise 2x3 d2x1, 6x5x3 -> 6x5x3 */
-    for (int32_t y = 0; y < 6; y++) {
-        const int8_t *rows[2];
-        tinymbn_rows(rows, 2, every_arena + 92, 6, 15, y - 1, 2);
-        every_layer_01_depthwise_1(rows, every_arena + 184 + y * 15);
-        on_rows(1, y, 1, every_arena + 184 + y * 15, 15);
-    }
+    const int8_t *rows[2];
+    tinymbn_rows(rows, 2, every_arena + 92, 6, 15, y - 1, 2);
+    every_layer_01_depthwise_1(rows, every_arena + 184 + y * 15);
+    on_rows(1, y, NULL, 0);
+    on_rows(1, y, every_arena + 184 + y * 15, 15);
 }
 
-static void run_02(every_on_rows on_rows)
+/* 2 add 2: add, 6x5x3, 6x5x3 -> 6x5x3 */
+static void trace_layer_02(every_on_rows on_rows)
 {
-    /* 2 add 2: add, 6x5x3, 6x5x3 -> 6x5x3 */
     every_layer_02_add_2(every_arena, every_arena + 184, every_arena + 276);
-    on_rows(2, 0, 6, every_arena + 276, 15);
+    on_rows(2, 0, NULL, 0);
+    on_rows(2, 0, every_arena + 276, 90);
 }
 
-static void run_03(every_on_rows on_rows)
+/* 3 mul 3: mul, 6x5x3, 6x5x3 -> 6x5x3 */
+static void trace_layer_03(every_on_rows on_rows)
 {
-    /* 3 mul 3: mul, 6x5x3, 6x5x3 -> 6x5x3 */
-    every_layer_03_mul_3(every_arena + 276, every_arena + 92, every_arena);
-    on_rows(3, 0, 6, every_arena, 15);
+    every_layer_03_mul_3(every_arena + 276, every_arena + 92, every_arena + 184);
+    on_rows(3, 0, NULL, 0);
+    on_rows(3, 0, every_arena + 184, 90);
 }
 
-static void run_04(every_on_rows on_rows)
+/* 4 mul 4: mul, 6x5x3, 3 -> 6x5x3 */
+static void trace_layer_04(every_on_rows on_rows)
 {
-    /* 4 mul 4: mul, 6x5x3, 3 -> 6x5x3 */
-    every_layer_04_mul_4(every_arena, every_constant_00_constant0, every_arena + 92);
-    on_rows(4, 0, 6, every_arena + 92, 15);
+    every_layer_04_mul_4(every_arena + 184, every_constant_00_constant0, every_arena + 92);
+    on_rows(4, 0, NULL, 0);
+    on_rows(4, 0, every_arena + 92, 90);
 }
 
-static void run_05(every_on_rows on_rows)
+/* 5 add 5: add, 6x5x3, 5x1 -> 6x5x3 */
+static void trace_layer_05(every_on_rows on_rows)
 {
-    /* 5 add 5: add, 6x5x3, 5x1 -> 6x5x3 */
     every_layer_05_add_5(every_arena + 92, every_constant_01_constant1, every_arena);
-    on_rows(5, 0, 6, every_arena, 15);
+    on_rows(5, 0, NULL, 0);
+    on_rows(5, 0, every_arena, 90);
 }
 
-static void run_06(every_on_rows on_rows)
+/* 6 conv2d 6: conv2d 1x1, 6x5x3 -> 6x5x4 */
+static void trace_layer_06(int32_t y, every_on_rows on_rows)
 {
-    /* 6 conv2d 6: conv2d 1x1, 6x5x3 -> 6x5x4 */
-    for (int32_t y = 0; y < 6; y++) {
-        const int8_t *rows[1];
-        tinymbn_rows(rows, 1, every_arena, 6, 15, y, 1);
-        every_layer_06_conv2d_6(rows, every_arena + 168 + y * 20);
-        on_rows(6, y, 1, every_arena + 168 + y * 20, 20);
-    }
+    const int8_t *rows[1];
+    tinymbn_rows(rows, 1, every_arena, 6, 15, y, 1);
+    every_layer_06_conv2d_6(rows, every_arena + 168 + y * 20);
+    on_rows(6, y, NULL, 0);
+    on_rows(6, y, every_arena + 168 + y * 20, 20);
 }
 
-static void run_07(every_on_rows on_rows)
+/* 7 pad 7: pad, 6x5x4 -> 7x6x4 */
+static void trace_layer_07(every_on_rows on_rows)
 {
-    /* 7 pad 7: pad, 6x5x4 -> 7x6x4 */
     every_layer_07_pad_7(every_arena + 168, every_arena);
-    on_rows(7, 0, 7, every_arena, 24);
+    on_rows(7, 0, NULL, 0);
+    on_rows(7, 0, every_arena, 168);
 }
 
-static void run_08(every_on_rows on_rows)
+/* 8 average_pool 8: average_pool 2x2/2, 7x6x4 -> 3x3x4 */
+static void trace_layer_08(int32_t y, every_on_rows on_rows)
 {
-    /* 8 average_pool 8: average_pool 2x2/2, 7x6x4 -> 3x3x4 */
-    for (int32_t y = 0; y < 3; y++) {
-        const int8_t *rows[2];
-        tinymbn_rows(rows, 2, every_arena, 7, 24, y * 2, 1);
-        every_layer_08_average_pool_8(rows, every_arena + 168 + y * 12);
-        on_rows(8, y, 1, every_arena + 168 + y * 12, 12);
-    }
+    const int8_t *rows[2];
+    tinymbn_rows(rows, 2, every_arena, 7, 24, y * 2, 1);
+    every_layer_08_average_pool_8(rows, every_arena + 144 + y * 12);
+    on_rows(8, y, NULL, 0);
+    on_rows(8, y, every_arena + 144 + y * 12, 12);
 }
 
-static void run_09(every_on_rows on_rows)
+/* 9 resize_nearest 9: resize_nearest, 3x3x4 -> 4x4x4 */
+static void trace_layer_09(every_on_rows on_rows)
 {
-    /* 9 resize_nearest 9: resize_nearest, 3x3x4 -> 4x4x4 */
-    every_layer_09_resize_nearest_9(every_arena + 168, every_arena);
-    on_rows(9, 0, 4, every_arena, 16);
+    every_layer_09_resize_nearest_9(every_arena + 144, every_arena);
+    on_rows(9, 0, NULL, 0);
+    on_rows(9, 0, every_arena, 64);
 }
 
-static void run_10(every_on_rows on_rows)
+/* 10 max_pool 10: max_pool 2x2, 4x4x4 -> 4x4x4 */
+static void trace_layer_10(int32_t y, every_on_rows on_rows)
 {
-    /* 10 max_pool 10: max_pool 2x2, 4x4x4 -> 4x4x4 */
-    for (int32_t y = 0; y < 4; y++) {
-        const int8_t *rows[2];
-        tinymbn_rows(rows, 2, every_arena, 4, 16, y - 1, 1);
-        every_layer_10_max_pool_10(rows, every_arena + 64 + y * 16);
-        on_rows(10, y, 1, every_arena + 64 + y * 16, 16);
-    }
+    const int8_t *rows[2];
+    tinymbn_rows(rows, 2, every_arena, 4, 16, y - 1, 1);
+    every_layer_10_max_pool_10(rows, every_arena + 64 + y * 16);
+    on_rows(10, y, NULL, 0);
+    on_rows(10, y, every_arena + 64 + y * 16, 16);
 }
 
-static void run_11(every_on_rows on_rows)
+/* 11 transpose 11: transpose, 4x4x4 -> 4x4x4 */
+static void trace_layer_11(every_on_rows on_rows)
 {
-    /* 11 transpose 11: transpose, 4x4x4 -> 4x4x4 */
     every_layer_11_transpose_11(every_arena + 64, every_arena + 128);
-    on_rows(11, 0, 4, every_arena + 128, 16);
+    on_rows(11, 0, NULL, 0);
+    on_rows(11, 0, every_arena + 128, 64);
 }
 
-static void run_12(every_on_rows on_rows)
+/* 12 concat 12: concat, 4x4x4, 4x4x4 -> 4x4x8 */
+static void trace_layer_12(every_on_rows on_rows)
 {
-    /* 12 concat 12: concat, 4x4x4, 4x4x4 -> 4x4x8 */
     every_layer_12_concat_12(every_arena + 128, every_arena + 128, every_arena);
-    on_rows(12, 0, 4, every_arena, 32);
+    on_rows(12, 0, NULL, 0);
+    on_rows(12, 0, every_arena, 128);
 }
 
-static void run_13(every_on_rows on_rows)
+/* 13 requantize 13: requantize, 4x4x8 -> 4x4x8 */
+static void trace_layer_13(every_on_rows on_rows)
 {
-    /* 13 requantize 13: requantize, 4x4x8 -> 4x4x8 */
     every_layer_13_requantize_13(every_arena, every_arena + 128);
-    on_rows(13, 0, 4, every_arena + 128, 32);
+    on_rows(13, 0, NULL, 0);
+    on_rows(13, 0, every_arena + 128, 128);
 }
 
-static void run_14(every_on_rows on_rows)
+/* 14 lookup 14: hard_swish, 4x4x8 -> 4x4x8 */
+static void trace_layer_14(every_on_rows on_rows)
 {
-    /* 14 lookup 14: hard_swish, 4x4x8 -> 4x4x8 */
     every_layer_14_lookup_14(every_arena + 128, every_arena);
-    on_rows(14, 0, 4, every_arena, 32);
+    on_rows(14, 0, NULL, 0);
+    on_rows(14, 0, every_arena, 128);
 }
 
-static void run_15(every_on_rows on_rows)
+/* 15 reshape 15: reshape, 2x2 -> 4 */
+static void trace_layer_15(every_on_rows on_rows)
 {
-    /* 15 reshape 15: reshape, 2x2 -> 4 */
     every_layer_15_reshape_15(every_constant_02_constant2, every_arena + 128);
-    on_rows(15, 0, 1, every_arena + 128, 4);
+    on_rows(15, 0, NULL, 0);
+    on_rows(15, 0, every_arena + 128, 4);
 }
 
-static void run_16(every_on_rows on_rows)
+/* 16 mean 16: mean, 4x4x8 -> 8 */
+static void trace_layer_16(every_on_rows on_rows)
 {
-    /* 16 mean 16: mean, 4x4x8 -> 8 */
     every_layer_16_mean_16(every_arena, every_arena + 128);
-    on_rows(16, 0, 1, every_arena + 128, 8);
+    on_rows(16, 0, NULL, 0);
+    on_rows(16, 0, every_arena + 128, 8);
 }
 
-static void run_17(every_on_rows on_rows)
+/* 17 dense 17: dense, 8 -> 4 */
+static void trace_layer_17(every_on_rows on_rows)
 {
-    /* 17 dense 17: dense, 8 -> 4 */
     every_layer_17_dense_17(every_arena + 128, every_arena + 136);
-    on_rows(17, 0, 1, every_arena + 136, 4);
+    on_rows(17, 0, NULL, 0);
+    on_rows(17, 0, every_arena + 136, 4);
 }
 
-static void run_18(every_on_rows on_rows)
+/* 18 dense 18: dense, 4 -> 3 */
+static void trace_layer_18(every_on_rows on_rows)
 {
-    /* 18 dense 18: dense, 4 -> 3 */
-    every_layer_18_dense_18(every_arena + 136, every_arena + 140);
-    on_rows(18, 0, 1, every_arena + 140, 3);
+    every_layer_18_dense_18(every_arena + 136, every_arena + 128);
+    on_rows(18, 0, NULL, 0);
+    on_rows(18, 0, every_arena + 128, 3);
 }
 
-static void run_19(every_on_rows on_rows)
+/* 19 softmax 19: softmax, 3 -> 3 */
+static void trace_layer_19(every_on_rows on_rows)
 {
-    /* 19 softmax 19: softmax, 3 -> 3 */
-    every_layer_19_softmax_19(every_arena + 140, every_arena + 144);
-    on_rows(19, 0, 1, every_arena + 144, 3);
+    every_layer_19_softmax_19(every_arena + 128, every_arena + 132);
+    on_rows(19, 0, NULL, 0);
+    on_rows(19, 0, every_arena + 132, 3);
 }
 
-void every_run_layer(int32_t layer, every_on_rows on_rows)
+void every_run_rows(int32_t layer, int32_t first, int32_t rows, every_on_rows on_rows)
 {
-    switch (layer) {
-    case 0:
-        run_00(on_rows);
-        break;
-    case 1:
-        run_01(on_rows);
-        break;
-    case 2:
-        run_02(on_rows);
-        break;
-    case 3:
-        run_03(on_rows);
-        break;
-    case 4:
-        run_04(on_rows);
-        break;
-    case 5:
-        run_05(on_rows);
-        break;
-    case 6:
-        run_06(on_rows);
-        break;
-    case 7:
-        run_07(on_rows);
-        break;
-    case 8:
-        run_08(on_rows);
-        break;
-    case 9:
-        run_09(on_rows);
-        break;
-    case 10:
-        run_10(on_rows);
-        break;
-    case 11:
-        run_11(on_rows);
-        break;
-    case 12:
-        run_12(on_rows);
-        break;
-    case 13:
-        run_13(on_rows);
-        break;
-    case 14:
-        run_14(on_rows);
-        break;
-    case 15:
-        run_15(on_rows);
-        break;
-    case 16:
-        run_16(on_rows);
-        break;
-    case 17:
-        run_17(on_rows);
-        break;
-    case 18:
-        run_18(on_rows);
-        break;
-    case 19:
-        run_19(on_rows);
-        break;
-    default:
-        break;
+    for (int32_t y = first; y < first + rows; y++) {
+        switch (layer) {
+        case 0:
+            trace_layer_00(y, on_rows);
+            break;
+        case 1:
+            trace_layer_01(y, on_rows);
+            break;
+        case 2:
+            trace_layer_02(on_rows);
+            break;
+        case 3:
+            trace_layer_03(on_rows);
+            break;
+        case 4:
+            trace_layer_04(on_rows);
+            break;
+        case 5:
+            trace_layer_05(on_rows);
+            break;
+        case 6:
+            trace_layer_06(y, on_rows);
+            break;
+        case 7:
+            trace_layer_07(on_rows);
+            break;
+        case 8:
+            trace_layer_08(y, on_rows);
+            break;
+        case 9:
+            trace_layer_09(on_rows);
+            break;
+        case 10:
+            trace_layer_10(y, on_rows);
+            break;
+        case 11:
+            trace_layer_11(on_rows);
+            break;
+        case 12:
+            trace_layer_12(on_rows);
+            break;
+        case 13:
+            trace_layer_13(on_rows);
+            break;
+        case 14:
+            trace_layer_14(on_rows);
+            break;
+        case 15:
+            trace_layer_15(on_rows);
+            break;
+        case 16:
+            trace_layer_16(on_rows);
+            break;
+        case 17:
+            trace_layer_17(on_rows);
+            break;
+        case 18:
+            trace_layer_18(on_rows);
+            break;
+        case 19:
+            trace_layer_19(on_rows);
+            break;
+        default:
+            break;
+        }
     }
 }
 
@@ -241,9 +254,36 @@ void every_run_traced(const int8_t *input, int8_t *output, every_on_rows on_rows
     if (input != every_arena) {
         memcpy(every_arena, input, EVERY_INPUT_BYTES);
     }
-    for (int32_t layer = 0; layer < EVERY_LAYERS; layer++) {
-        every_run_layer(layer, on_rows);
+    for (int32_t y = 0; y < 6; y++) {
+        trace_layer_00(y, on_rows);
     }
-    memcpy(output + 0, every_arena + 144, 3);
+    for (int32_t y = 0; y < 6; y++) {
+        trace_layer_01(y, on_rows);
+    }
+    trace_layer_02(on_rows);
+    trace_layer_03(on_rows);
+    trace_layer_04(on_rows);
+    trace_layer_05(on_rows);
+    for (int32_t y = 0; y < 6; y++) {
+        trace_layer_06(y, on_rows);
+    }
+    trace_layer_07(on_rows);
+    for (int32_t y = 0; y < 3; y++) {
+        trace_layer_08(y, on_rows);
+    }
+    trace_layer_09(on_rows);
+    for (int32_t y = 0; y < 4; y++) {
+        trace_layer_10(y, on_rows);
+    }
+    trace_layer_11(on_rows);
+    trace_layer_12(on_rows);
+    trace_layer_13(on_rows);
+    trace_layer_14(on_rows);
+    trace_layer_15(on_rows);
+    trace_layer_16(on_rows);
+    trace_layer_17(on_rows);
+    trace_layer_18(on_rows);
+    trace_layer_19(on_rows);
+    memcpy(output + 0, every_arena + 132, 3);
     memcpy(output + 3, every_arena, 128);
 }

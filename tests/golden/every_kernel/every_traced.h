@@ -11,15 +11,16 @@
 extern "C" {
 #endif
 
-/* Called with rows of a layer as soon as they are made, in the order of the tensor's bytes: rows * row_bytes at data. */
-typedef void (*every_on_rows)(int32_t layer, int32_t row, int32_t rows, const int8_t *data,
-                              int32_t row_bytes);
+/* Called as soon as a row of a layer is made, first with no bytes, so that time can be taken; then with its bytes, in the
+ * order of the tensor's, in one or several pieces. Rows of a layer come in order; those of several layers alternate. A layer
+ * that is not made row by row has one row. */
+typedef void (*every_on_rows)(int32_t layer, int32_t row, const int8_t *data, int32_t bytes);
 
 /* As every_run, by the same plan and the same layer functions. */
 void every_run_traced(const int8_t *input, int8_t *output, every_on_rows on_rows);
 
-/* One layer alone, on the inputs that lie in the arena where the plan has them. */
-void every_run_layer(int32_t layer, every_on_rows on_rows);
+/* Rows of one layer alone, on the inputs that lie in the arena where the plan has them. */
+void every_run_rows(int32_t layer, int32_t first, int32_t rows, every_on_rows on_rows);
 
 #ifdef __cplusplus
 }
