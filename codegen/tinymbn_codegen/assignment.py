@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tinymbn.graph import Graph
 from tinymbn.layers import AnyLayer, Reshape
-from tinymbn_codegen import dsp
+from tinymbn_codegen.dsp.registry import ENTRIES
 from tinymbn_codegen.kernels import KERNELS, Kernel, choose
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.options import Options
@@ -63,9 +63,10 @@ def assign(graph: Graph, options: Options) -> tuple[Choice, ...]:
 def _choice(graph: Graph, layer: AnyLayer, kernel: Kernel | None, layouts: Mapping[str, Layout]) -> Choice:
     sources, target = tuple(layouts[name] for name in layer.inputs), layouts[layer.output]
     scratch = 0
-    if kernel is not None and kernel.name in dsp.SCRATCH:
-        tensors = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
-        scratch = dsp.SCRATCH[kernel.name](layer, *tensors, sources[0])
+    entry = ENTRIES.get(kernel.name) if kernel is not None else None
+    if entry is not None:
+        inputs = [graph.tensors[name] for name in layer.inputs]
+        scratch = entry.scratch_bytes(layer, inputs, graph.tensors[layer.output], sources[0])
     return Choice(kernel, sources, target, scratch)
 
 

@@ -27,7 +27,7 @@ from tinymbn.layers import (
     Softmax,
     Window,
 )
-from tinymbn_codegen import dsp
+from tinymbn_codegen.dsp.registry import ENTRIES
 from tinymbn_codegen.options import KernelSet
 
 
@@ -107,9 +107,9 @@ def choose(layer: AnyLayer, graph: Graph, kernels: KernelSet) -> Kernel:
     Those of the DSP extension also want their maps in layouts of their own: see ``assignment``.
     """
     if kernels in ("chosen", "dsp"):
-        input_tensor, output = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
-        for name, supports in dsp.SUPPORTS.items():
-            if layer.inputs[0] not in graph.constants and supports(layer, input_tensor, output):
+        inputs, output = [graph.tensors[name] for name in layer.inputs], graph.tensors[layer.output]
+        for name, entry in ENTRIES.items():
+            if graph.constants.keys().isdisjoint(layer.inputs) and entry.supports(layer, inputs, output):
                 return KERNELS[name]
     match layer:
         case Conv2D() if kernels != "plain" and layer.window == Window((1, 1)):

@@ -9,10 +9,10 @@ from functools import cached_property
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Graph, Tensor
 from tinymbn.layers import AnyLayer, Quantize
-from tinymbn_codegen import dsp
 from tinymbn_codegen.assignment import Choice, assign
 from tinymbn_codegen.check import check_plan
 from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.dsp.registry import ENTRIES
 from tinymbn_codegen.kernels import Kernel
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.memory import Buffer
@@ -74,11 +74,11 @@ class Step:
     @cached_property
     def dsp(self) -> DspKernel | None:
         """What the kernel is told, and its constants, where it is one for the DSP extension; found when asked for."""
-        make = dsp.KERNELS.get(self.kernel.name) if self.kernel is not None else None
-        if make is None:
+        entry = ENTRIES.get(self.kernel.name) if self.kernel is not None else None
+        if entry is None:
             return None
         tensors = [place.tensor for place in self.inputs]
-        return make(self.layer, tensors, self.output.tensor, self.inputs[0].layout, self.output.layout)
+        return entry.kernel(self.layer, tensors, self.output.tensor, self.inputs[0].layout, self.output.layout)
 
     @property
     def macs(self) -> int:

@@ -38,6 +38,11 @@ static inline uint32_t tinymbn_load(const int8_t *bytes)
     return ((const tinymbn_packed_word *)(const void *)bytes)->value;
 }
 
+static inline void tinymbn_store(int8_t *bytes, uint32_t word)
+{
+    ((tinymbn_packed_word *)(void *)bytes)->value = word;
+}
+
 static inline int32_t tinymbn_low(uint32_t pair)
 {
     return (int16_t)(pair & 0xFFFFu);
@@ -128,6 +133,20 @@ static inline int32_t tinymbn_smmulr(int32_t a, int32_t b)
     return result;
 #else
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32);
+#endif
+}
+
+/* The differences of four bytes, without their signs, added to a sum; of b = 0 the bytes of a. */
+static inline uint32_t tinymbn_usada8(uint32_t a, uint32_t b, uint32_t sum)
+{
+#if TINYMBN_HAS_DSP
+    return __usada8(a, b, sum);
+#else
+    for (uint32_t shift = 0; shift < 32; shift += 8) {
+        const uint32_t p = a >> shift & 0xFFu, q = b >> shift & 0xFFu;
+        sum += p > q ? p - q : q - p;
+    }
+    return sum;
 #endif
 }
 
