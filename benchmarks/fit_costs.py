@@ -29,7 +29,6 @@ from tinymbn.files import write_file
 from tinymbn.graph import Graph
 from tinymbn.paths import SHIPPED_MODEL
 from tinymbn.terminal import complain
-from tinymbn_codegen import dsp
 from tinymbn_codegen.estimate import COSTS_FILE
 from tinymbn_codegen.loops import CoreClass
 from tinymbn_codegen.options import KernelSet
@@ -100,7 +99,7 @@ def _runs(cases: Sequence[tuple[Case, Make]], cache: Cache, core: CoreClass, *, 
 
 def _sets(core: CoreClass) -> tuple[KernelSet, ...]:
     """The core's own set of kernels first."""
-    if core in ("armv6m", "armv7m") or not dsp.KERNELS:
+    if core in ("armv6m", "armv7m"):
         return ("scalar", "plain")
     return ("dsp", "scalar", "plain")
 
