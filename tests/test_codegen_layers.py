@@ -117,7 +117,8 @@ def extremes(output_zero: int) -> Graph:
 
 
 def test_the_largest_and_smallest_numbers_overflow_as_the_references_do(tmp_path: Path) -> None:
-    models = [generate(extremes(zero), Options(f"m{i}")) for i, zero in enumerate((-128, 127))]
+    every_channel = frozenset({"dead_channels"})  # most are constants, or are read by nothing
+    models = [generate(extremes(zero), Options(f"m{i}", every_channel)) for i, zero in enumerate((-128, 127))]
     executable = program(models, tmp_path, "-O1", *SANITIZERS)
     noise = np.random.default_rng(0)
     inputs = [(i, noise.choice(np.array([-128, -127, 0, 127], np.int8), (2, 2, 1))) for i in (0, 1) for _ in range(20)]

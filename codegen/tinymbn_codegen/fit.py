@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tinymbn.board import Board
@@ -55,6 +55,8 @@ def largest_sizes(graph: Graph, board: Board, options: Options) -> tuple[Size, .
 def _fits(graph: Graph, board: Board, options: Options, size: Size) -> bool:
     try:
         smaller = rescale(graph, size.width, size.height, size.columns)
+        # Its weights are zeros: which channels would be dead is not known, and all are here.
+        options = replace(options, without=options.without | {"dead_channels"})
         plan = make_plan(smaller, options, "", tries=_TRIES)
     except ModelError:
         return False

@@ -8,8 +8,8 @@ from typing import Literal, cast, get_args
 
 from tinymbn.errors import OptionError
 
-PASSES = ("fold_padding", "alias_reshape", "overlap", "streaming")
-"""Every pass and layout choice that can be switched off; none changes a byte of any tensor that remains."""
+PASSES = ("fold_padding", "dead_channels", "alias_reshape", "overlap", "streaming")
+"""Every pass and layout choice that can be switched off; none changes a byte of any channel that remains."""
 
 KernelSet = Literal["chosen", "dsp", "scalar", "plain"]
 """For cores with the DSP extension, for those without, and the general kernels that specify both; or the core's own."""

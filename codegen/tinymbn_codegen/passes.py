@@ -1,4 +1,4 @@
-"""Exact graph optimisations: after each pass, every tensor that remains has the same bytes as before."""
+"""Exact graph optimisations: after each pass, every channel of a tensor that remains has the same bytes as before."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tinymbn.graph import Graph
 from tinymbn.layers import AnyLayer, Conv2D, Depthwise, Dequantize, Pad, Padding
+from tinymbn_codegen.dead_channels import remove_dead_channels
 from tinymbn_codegen.options import Options
 
 
@@ -13,6 +14,8 @@ def optimise(graph: Graph, options: Options) -> Graph:
     """The graph after all passes that are not switched off."""
     if "fold_padding" not in options.without:
         graph = fold_padding(graph)
+    if "dead_channels" not in options.without:
+        graph = remove_dead_channels(graph)
     return graph
 
 

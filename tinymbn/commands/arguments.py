@@ -45,10 +45,20 @@ def generator_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Hands the command ``options``: what is asked of the generator."""
 
     @functools.wraps(command)
-    def gather(*, name: str, without: Sequence[str], kernels: Any, optimize: Any, rows: Any, **others: Any) -> Any:
+    def gather(
+        *,
+        name: str,
+        without: Sequence[str],
+        keep_dead_channels: bool,
+        kernels: Any,
+        optimize: Any,
+        rows: Any,
+        **others: Any,
+    ) -> Any:
         from tinymbn_codegen.options import Options
 
-        options = Options(name, frozenset(without), kernels, optimize, rows)
+        off = {*without, "dead_channels"} if keep_dead_channels else without
+        options = Options(name, frozenset(off), kernels, optimize, rows)
         return command(options=options, **others)
 
     return _with_options(
@@ -74,6 +84,7 @@ def generator_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="chosen",
             help="Default: chosen, the fastest for the core.",
         ),
+        click.option("--keep-dead-channels", is_flag=True, help="The same as --without dead_channels."),
     )
 
 
