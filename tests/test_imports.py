@@ -23,6 +23,7 @@ ROWS = (
     ("report", "project_file"),
     ("build", "firmware", "verify"),
     ("profile", "workbench"),
+    ("estimate_report",),
     ("bench_report",),
     ("commands",),
     ("cli",),

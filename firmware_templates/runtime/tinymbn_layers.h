@@ -41,7 +41,7 @@ static inline void tinymbn_rows(const int8_t **rows, int32_t kernel, const int8_
     }
 }
 
-/* The same where the map is a ring: row y lies in slot y % slots. */
+/* The same where the map is a ring: row y lies in slot y modulo slots. */
 static inline void tinymbn_ring_rows(const int8_t **rows, int32_t kernel, const int8_t *input, int32_t height,
                                      int32_t slots, int32_t row_bytes, int32_t first, int32_t dilation)
 {

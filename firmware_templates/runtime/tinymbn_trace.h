@@ -48,7 +48,7 @@ static inline void tinymbn_trace_planar(tinymbn_on_rows_function on_rows, int32_
     tinymbn_trace_end(&trace);
 }
 
-/* Words of two channels, value + 128; groups of four pixels up to pixel `fours`, then of `rest`. */
+/* Words of two channels, value + 128; groups of four pixels up to pixel fours, then of rest. */
 static inline void tinymbn_trace_pairs(tinymbn_on_rows_function on_rows, int32_t layer, int32_t row,
                                        const int8_t *data, int32_t width, int32_t channels, int32_t fours,
                                        int32_t rest)
