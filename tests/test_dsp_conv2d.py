@@ -92,6 +92,7 @@ VARIANTS = [
     case_of((3, 15, 200), 4),
     case_of((3, 19, 300), 4),
     case_of((5, 27, 300), 3, kernel=(5, 3), stride=(3, 3), sort="linear"),
+    case_of((3, 15, 350), 3),  # seven single pixels: the last word is cleared by the fifth, not by those behind it
     case_of((3, 27, 350), 3, sort="clamped", target="nhwc"),
 ]
 
