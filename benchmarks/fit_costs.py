@@ -100,8 +100,8 @@ def _runs(cases: Sequence[tuple[Case, Make]], cache: Cache, core: CoreClass, *, 
 def _sets(core: CoreClass) -> tuple[KernelSet, ...]:
     """The core's own set of kernels first."""
     if core in ("armv6m", "armv7m"):
-        return ("scalar", "plain")
-    return ("dsp", "scalar", "plain")
+        return ("armv7m", "plain")
+    return ("dsp", "armv7m", "plain")
 
 
 def _fitting(core: CoreClass, quick: bool) -> Cases:

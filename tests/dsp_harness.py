@@ -19,7 +19,7 @@ import pytest
 from tests.generated import WARNINGS, compile_c
 from tests.shared import CHECKOUT
 from tinymbn_codegen.constants import as_lines
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.templates import render
 
 TEMPLATES = CHECKOUT / "firmware_templates"
@@ -310,7 +310,7 @@ int main(void)
 """
 
 
-def source_of(kernels: Sequence[DspKernel]) -> str:
+def source_of(kernels: Sequence[KernelCode]) -> str:
     """C of all kernels, ``kernel_0`` and so on, with their constants and nothing else."""
     parts = ["#include <stddef.h>", "#include <stdint.h>", "#include <string.h>", ""]
     parts += [f'#include "tinymbn_{name}.h"' for name in ("dsp", "fixed_point", "layers")]
@@ -323,7 +323,7 @@ def source_of(kernels: Sequence[DspKernel]) -> str:
     return "\n".join(parts)
 
 
-def _view(kernel: DspKernel, symbol: str) -> Mapping[str, Any]:
+def _view(kernel: KernelCode, symbol: str) -> Mapping[str, Any]:
     """What ``layers/layer.c.j2`` and the kernel's own template read."""
     return {
         "title": symbol,
@@ -338,7 +338,7 @@ def _view(kernel: DspKernel, symbol: str) -> Mapping[str, Any]:
     }
 
 
-def _adapter(kernel: DspKernel, index: int) -> str:
+def _adapter(kernel: KernelCode, index: int) -> str:
     """Calls a kernel with the arguments it has, whatever they are."""
     given = (
         f"a[{i}].{'rows' if '[' in parameter else 'plain'}" for i, parameter in enumerate(kernel.parameters.split(","))
@@ -346,7 +346,7 @@ def _adapter(kernel: DspKernel, index: int) -> str:
     return f"static void call_{index}(argument *a)\n{{\n    kernel_{index}({', '.join(given)});\n}}\n"
 
 
-def _main(kernels: Sequence[DspKernel], system: str) -> str:
+def _main(kernels: Sequence[KernelCode], system: str) -> str:
     head = "#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n" + system
     head += "".join(f"void kernel_{i}({kernel.parameters});\n" for i, kernel in enumerate(kernels))
     return head + _MAIN % {
@@ -356,7 +356,7 @@ def _main(kernels: Sequence[DspKernel], system: str) -> str:
     }
 
 
-def write_kernels(kernels: Sequence[DspKernel], folder: Path) -> Path:
+def write_kernels(kernels: Sequence[KernelCode], folder: Path) -> Path:
     """``kernels.c`` in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "kernels.c"
@@ -364,7 +364,7 @@ def write_kernels(kernels: Sequence[DspKernel], folder: Path) -> Path:
     return path
 
 
-def compile_kernels(kernels: Sequence[DspKernel], folder: Path, *command: str) -> Path:
+def compile_kernels(kernels: Sequence[KernelCode], folder: Path, *command: str) -> Path:
     """The object of all kernels, made with a compiler and its flags; a warning fails."""
     need(command[0])
     target = folder / "kernels.o"
@@ -373,7 +373,7 @@ def compile_kernels(kernels: Sequence[DspKernel], folder: Path, *command: str) -
     return target
 
 
-def program(kernels: Sequence[DspKernel], folder: Path, *command: str) -> Program:
+def program(kernels: Sequence[KernelCode], folder: Path, *command: str) -> Program:
     """All kernels in one program.
 
     Args:

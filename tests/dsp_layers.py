@@ -17,7 +17,7 @@ from tinymbn.fixedpoint import multiplier_and_shift
 from tinymbn.graph import Quant, Tensor
 from tinymbn.layers import Activation, Conv2D, Depthwise, Shape, Weights, Window
 from tinymbn_codegen import layouts
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 
 Int8s = NDArray[np.int8]
@@ -199,7 +199,7 @@ def expect_rows(case: Case, x: Int8s, made: Sequence[Call], after: Sequence[tupl
 
 def expect_oracle(
     cases: Sequence[Case],
-    kernel_of: Callable[[Case], DspKernel],
+    kernel_of: Callable[[Case], KernelCode],
     scratch_bytes: Callable[[Case], int],
     folder: Path,
     *command: str,

@@ -64,7 +64,7 @@ def _need(compiler: str) -> None:
 def models() -> list[Model]:
     """Every kernel that takes maps as they are, the plain ones, and a model with all sorts of constants."""
     return [
-        generate(every_kernel(), Options("every", kernels="scalar")),
+        generate(every_kernel(), Options("every", kernels="armv7m")),
         generate(every_kernel(), Options("plain", frozenset(PASSES), "plain")),
         generate(classifier(), Options("tiny")),
     ]

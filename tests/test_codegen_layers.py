@@ -57,7 +57,7 @@ def models(pytestconfig: pytest.Config) -> list[Model]:
     for i, graph in enumerate(random_graphs(max(1, pytestconfig.getoption("--examples") // 5))):
         made.append(generate(graph, Options(f"m{i}")))
         without = frozenset(name for name in PASSES if chance.random() < 0.6)
-        made.append(generate(graph, Options(f"n{i}", without, chance.choice(("scalar", "plain")))))
+        made.append(generate(graph, Options(f"n{i}", without, chance.choice(("armv7m", "plain")))))
         with suppress(UnsupportedError):
             made.append(generate(graph, Options(f"r{i}", kernels=chance.choice(("dsp", "plain")), input="rows")))
     return made

@@ -46,7 +46,7 @@ from tinymbn_codegen.project import firmware_files
 from tinymbn_codegen.requests import ALIGNMENT, COUNTERS, scratch_name
 
 any_graph = st.sampled_from(list(KINDS)).flatmap(lambda kind: graphs(kind, 12)) | row_graphs()
-kernel_sets = st.sampled_from(["plain", "scalar"])
+kernel_sets = st.sampled_from(["plain", "armv7m"])
 any_options = st.builds(
     Options,
     without=st.sets(st.sampled_from(PASSES)).map(frozenset),

@@ -186,7 +186,7 @@ def network_models() -> list[Model]:
         name = make.__name__
         made.append(generate(make(), Options(f"{name}_frame", kernels="plain")))
         made.append(generate(make(), Options(f"{name}_rows", kernels="plain", input="rows")))
-    made.append(generate(mobilenet(), Options("scalar_frame", kernels="scalar")))
+    made.append(generate(mobilenet(), Options("scalar_frame", kernels="armv7m")))
     return made
 
 

@@ -18,7 +18,7 @@ from tinymbn.fixedpoint import multiplier_and_shift
 from tinymbn.graph import Quant, Tensor
 from tinymbn.layers import Activation, Add
 from tinymbn_codegen.dsp.elementwise import kernel, supports
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, decode, encode, plane_bytes
 
 
@@ -34,7 +34,7 @@ class Case:
     in_place: int | None  # which operand the output lies over
 
     @property
-    def kernel(self) -> DspKernel:
+    def kernel(self) -> KernelCode:
         a, b, y = (Tensor(name, self.a.shape, Quant(1.0, zero)) for name, zero in zip("aby", self.zeros, strict=True))
         assert supports(self.layer, a, b, y)
         return kernel(self.layer, a, b, y, self.layout)

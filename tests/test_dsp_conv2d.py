@@ -17,7 +17,7 @@ from tests.strategies import windows
 from tinymbn.graph import Quant, Tensor
 from tinymbn.layers import Activation, Conv2D, Depthwise, Padding, Weights, Window
 from tinymbn_codegen.dsp import conv2d
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 
 _MOST_OUTPUTS = 1500  # of a map: the oracle is slow
@@ -69,7 +69,7 @@ def case_of(
 
 
 @cache
-def kernel_of(case: Case) -> DspKernel:
+def kernel_of(case: Case) -> KernelCode:
     assert conv2d.supports(case.layer, case.input, case.output)
     return conv2d.kernel(case.layer, case.input, case.output, case.source, case.target)
 

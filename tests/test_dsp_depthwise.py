@@ -24,7 +24,7 @@ from tinymbn.layers import Activation, Depthwise, Padding, Weights, Window, same
 from tinymbn_codegen.dsp.depthwise import kernel, supports
 from tinymbn_codegen.dsp.depthwise_block import Geometry, Multiply, blocks_of
 from tinymbn_codegen.dsp.depthwise_text import additions
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, decode, encode, plane_bytes, row_bytes
 
 LAYOUTS: tuple[Layout, ...] = ("pairs", "planar", "nhwc")
@@ -49,7 +49,7 @@ class Case:
         return Tensor("y", self.layer.output_shape(self.x.shape), Quant(1.0, self.output_zero))
 
     @cached_property
-    def kernel(self) -> DspKernel:
+    def kernel(self) -> KernelCode:
         assert supports(self.layer, self.input, self.output)
         return kernel(self.layer, self.input, self.output, "planar", self.target)
 
@@ -299,7 +299,7 @@ def factors(multiply: Multiply, start: int) -> list[tuple[int, int]]:
     weights = [int(digit) for digit in multiply.weights]
     if multiply.instruction == "smlad":
         return [(x, weights[0]), (x + 1, weights[1])]
-    data, weight = multiply.instruction[-2:]
+    data, weight = multiply.instruction[-2], multiply.instruction[-1]
     return [(x + (data == "t"), weights[weight == "t"])]
 
 

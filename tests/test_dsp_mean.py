@@ -16,7 +16,7 @@ from tests.strategies import Int8s, activations, int8s, limits, multipliers, shi
 from tinymbn.graph import Quant, Tensor
 from tinymbn.layers import AveragePool, Mean, Window
 from tinymbn_codegen.dsp.average import kernel, supports
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import encode, pairs_of, plane_bytes
 
 
@@ -30,7 +30,7 @@ class Case:
     output_zero: int
 
     @property
-    def kernel(self) -> DspKernel:
+    def kernel(self) -> KernelCode:
         x = Tensor("x", self.x.shape, Quant(1.0, self.zero))
         y = Tensor("y", self.layer.output_shape(self.x.shape), Quant(1.0, self.output_zero))
         assert supports(self.layer, x, y)

@@ -19,7 +19,7 @@ from tests.generated import SANITIZERS
 from tinymbn.graph import Quant, Tensor
 from tinymbn.layers import Activation, Conv2D, Padding, Weights, Window
 from tinymbn_codegen.dsp import pointwise
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 
 _MOST_OUTPUTS = 2500  # of a row: the oracle is slow
@@ -61,7 +61,7 @@ def case_of(
 
 
 @cache
-def kernel_of(case: Case) -> DspKernel:
+def kernel_of(case: Case) -> KernelCode:
     assert isinstance(case.layer, Conv2D)
     assert pointwise.supports(case.layer, case.input, case.output)
     return pointwise.kernel(case.layer, case.input, case.output, case.source, case.target)

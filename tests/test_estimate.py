@@ -70,7 +70,9 @@ def _step(kernel: str, layer_of: Graph, index: int, core: CoreClass = "dsp") -> 
 
 
 def _with_kernel(step: Step, kernel: str) -> Step:
-    return Step(step.index, step.layer, KERNELS[kernel], step.inputs, step.output, step.scratch, step.scratch_bytes)
+    return Step(
+        step.index, step.layer, KERNELS[kernel], step.inputs, step.output, step.scratch, step.scratch_bytes, "plain"
+    )
 
 
 def test_every_kernel_is_counted() -> None:
@@ -143,7 +145,7 @@ def test_scalar_pointwise_pairs_pixels_where_there_are_registers() -> None:
 def test_what_is_in_its_place_costs_nothing() -> None:
     graph = every_kernel()
     step = make_plan(graph, Options(), _SHA256).steps[0]
-    assert turns(Step(0, step.layer, None, step.inputs, step.output, None, 0), "dsp") == {}
+    assert turns(Step(0, step.layer, None, step.inputs, step.output, None, 0, "dsp"), "dsp") == {}
 
 
 def test_formula_arithmetic() -> None:
@@ -169,7 +171,7 @@ def test_an_unknown_schema_is_refused() -> None:
 @pytest.mark.parametrize("graph", [every_kernel(), classifier(), _separable(16, 8)], ids=lambda graph: graph.name)
 def test_every_board_has_an_estimate_of_every_kernel_it_is_given(name: str, graph: Graph) -> None:
     board = load_board(name)
-    kernels: tuple[KernelSet, ...] = ("chosen", "scalar", "plain")
+    kernels: tuple[KernelSet, ...] = ("chosen", "armv7m", "plain")
     for chosen in kernels:
         plan = _plan(graph, board, chosen)
         found = estimate(plan, board)

@@ -106,4 +106,4 @@ def _planar(graph: Graph, kernels: list[Kernel | None]) -> set[str]:
         if not wrong:
             return planar
         for k in wrong:
-            kernels[k] = choose(graph.layers[k], graph, "scalar")
+            kernels[k] = choose(graph.layers[k], graph, "armv7m")

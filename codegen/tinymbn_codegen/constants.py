@@ -55,8 +55,8 @@ def constants_of(plan: Plan, step: Step) -> tuple[Constant, ...]:
 
     found: list[Constant] = []
     layer = step.layer
-    if step.dsp is not None:
-        found = [own(role, values, axes) for role, values, axes in step.dsp.constants]
+    if step.code is not None:
+        found = [own(role, values, axes) for role, values, axes in step.code.constants]
     elif isinstance(layer, Conv2D | Depthwise | Dense):
         weights = layer.weights
         axes = {

@@ -16,7 +16,6 @@ from tinymbn.graph import Graph
 from tinymbn.layers import (
     Add,
     AnyLayer,
-    Conv2D,
     Dense,
     Lookup,
     Mul,
@@ -25,10 +24,10 @@ from tinymbn.layers import (
     ResizeNearest,
     Shape,
     Softmax,
-    Window,
 )
 from tinymbn_codegen.dsp.registry import ENTRIES
 from tinymbn_codegen.options import KernelSet
+from tinymbn_codegen.scalar import scalar_kernel
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,11 @@ KERNELS = {
     kernel.name: kernel
     for kernel in (
         Kernel("conv2d", rows=True, armv6m=Cost(192, 490), armv7m=Cost(144, 410)),
-        Kernel("pointwise", rows=True, armv6m=Cost(128, 380), armv7m=Cost(80, 300)),
         Kernel("depthwise", rows=True, armv6m=Cost(208, 490), armv7m=Cost(144, 400)),
+        Kernel("scalar_conv2d", rows=True, armv6m=Cost(208, 900), armv7m=Cost(208, 900)),
+        Kernel("scalar_pointwise", rows=True, armv6m=Cost(128, 600), armv7m=Cost(128, 700)),
+        Kernel("scalar_depthwise", rows=True, armv6m=Cost(128, 1000), armv7m=Cost(128, 1200)),
+        Kernel("scalar_dense", rows=False, armv6m=Cost(128, 500), armv7m=Cost(128, 500)),
         Kernel("dense", rows=False, armv6m=Cost(128, 380), armv7m=Cost(80, 300)),
         Kernel("dense_steps", rows=False, armv6m=Cost(128, 400), armv7m=Cost(80, 320)),
         Kernel("average_pool", rows=True, armv6m=Cost(80, 160), armv7m=Cost(64, 130)),
@@ -111,9 +113,12 @@ def choose(layer: AnyLayer, graph: Graph, kernels: KernelSet) -> Kernel:
         for name, entry in ENTRIES.items():
             if graph.constants.keys().isdisjoint(layer.inputs) and entry.supports(layer, inputs, output):
                 return KERNELS[name]
+    if kernels != "plain":
+        tensors = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
+        scalar = scalar_kernel(layer, *tensors, armv6m=kernels == "armv6m")
+        if scalar is not None:
+            return KERNELS[scalar]
     match layer:
-        case Conv2D() if kernels != "plain" and layer.window == Window((1, 1)):
-            return KERNELS["pointwise"]
         case Dense() if layer.steps is not None:
             return KERNELS["dense_steps"]
         case Add() | Mul():

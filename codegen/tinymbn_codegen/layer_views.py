@@ -95,24 +95,24 @@ class LayerView:
 def layer_view(plan: Plan, step: Step) -> LayerView:
     """The view of a layer that has a kernel."""
     assert step.kernel is not None
-    numbers = _numbers(step) if step.dsp is None else step.dsp.numbers
+    numbers = _numbers(step) if step.code is None else step.code.numbers
     own = [c for c in constants_of(plan, step) if c.role != c.symbol]
     operands = _operands(step)
-    if step.dsp is not None:
-        parameters = step.dsp.parameters
+    if step.code is not None:
+        parameters = step.code.parameters
     elif step.kernel.rows:
         parameters = f"const int8_t *const rows[{step_window(step).kernel[0]}], int8_t *output"
     else:
         parameters = "".join(f"const int8_t *{operand.name}, " for operand in operands) + "int8_t *output"
     return LayerView(
-        template=f"layers/{step.kernel.name}.c.j2" if step.dsp is None else step.dsp.template,
+        template=f"layers/{step.kernel.name}.c.j2" if step.code is None else step.code.template,
         title=title(step),
         function=layer_symbol(plan, step),
         parameters=parameters,
         numbers=_enum(numbers),
         constants=tuple(ConstantView(c.type, c.role, c.symbol, c.axes) for c in own),
         operands=operands,
-        details=step.dsp.details if step.dsp is not None else {},
+        details=step.code.details if step.code is not None else {},
     )
 
 
@@ -149,8 +149,6 @@ def _numbers(step: Step) -> Numbers:
         case Conv2D():
             numbers = _windowed(layer.window, shape, made.shape)
             numbers |= {"C_IN": shape[2], "C_OUT": made.shape[2]}
-            if step.kernel is not None and step.kernel.name == "pointwise":
-                numbers = {"WIDTH": shape[1], "C_IN": shape[2], "C_OUT": made.shape[2]}
             numbers |= _zeros(step) | {"WEIGHT_ZERO": layer.weights.zero_point} | _clamp(layer.activation)
         case Depthwise():
             channels = {"C_IN": shape[2], "C_OUT": made.shape[2], "PER_INPUT": made.shape[2] // shape[2]}

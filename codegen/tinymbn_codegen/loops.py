@@ -98,12 +98,6 @@ def _weight_zero(step: Step) -> bool:
     return step.layer.weights.zero_point != 0
 
 
-def _pointwise(step: Step, core: CoreClass) -> Turns:
-    s = _Windowed(step)
-    macs = s.outputs * s.c_in
-    return {"pixels": s.pixels, "outputs": s.outputs, "macs": macs, "offset macs": macs * _weight_zero(step)}
-
-
 def _conv2d(step: Step, core: CoreClass) -> Turns:
     s = _Windowed(step)
     taps, loops = s.c_out * s.valid, s.c_in > 1
@@ -353,7 +347,6 @@ def _dsp_mean(step: Step, core: CoreClass) -> Turns:
 
 COUNTED: Mapping[str, Callable[[Step, CoreClass], Turns]] = {
     "conv2d": _conv2d,
-    "pointwise": _pointwise,
     "depthwise": _depthwise,
     "dense": _dense,
     "dense_steps": _dense,

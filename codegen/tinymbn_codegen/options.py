@@ -11,15 +11,16 @@ from tinymbn.errors import OptionError
 PASSES = ("fold_padding", "dead_channels", "alias_reshape", "overlap", "streaming")
 """Every pass and layout choice that can be switched off; none changes a byte of any channel that remains."""
 
-KernelSet = Literal["chosen", "dsp", "scalar", "plain"]
-"""For cores with the DSP extension, for those without, and the general kernels that specify both; or the core's own."""
+KernelSet = Literal["chosen", "dsp", "armv7m", "armv6m", "plain"]
+"""For cores with the DSP extension, for Cortex-M3, for M0 and M0+; the general kernels; or the core's own."""
 
 Optimize = Literal["speed", "balanced", "ram"]
 
 Input = Literal["frame", "rows"]
 """Whether the input lies in the arena as a whole, or comes row by row."""
 
-_CORES_WITHOUT_DSP = ("cortex-m0", "cortex-m0plus", "cortex-m3")
+_SETS: dict[str, KernelSet] = {"cortex-m0": "armv6m", "cortex-m0plus": "armv6m", "cortex-m3": "armv7m"}
+"""Of cores without the DSP extension."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kernels": get_args(KernelSet),
@@ -79,7 +80,7 @@ class Options:
         """The same for a core: with its set of kernels where none was asked for."""
         if self.kernels != "chosen":
             return self
-        return replace(self, kernels="scalar" if core in _CORES_WITHOUT_DSP else "dsp")
+        return replace(self, kernels=_SETS.get(core, "dsp"))
 
     @property
     def text(self) -> str:

@@ -11,14 +11,15 @@ from tinymbn.graph import Graph, Tensor
 from tinymbn.layers import AnyLayer, Quantize
 from tinymbn_codegen.assignment import Choice, assign
 from tinymbn_codegen.check import check_plan
-from tinymbn_codegen.dsp.kernel import DspKernel
 from tinymbn_codegen.dsp.registry import ENTRIES
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.kernels import Kernel
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.memory import Buffer
-from tinymbn_codegen.options import Options
+from tinymbn_codegen.options import KernelSet, Options
 from tinymbn_codegen.passes import optimise, without_edges
 from tinymbn_codegen.requests import COUNTERS, scratch_name, tensor_layouts, tensor_row_bytes
+from tinymbn_codegen.scalar import scalar_code
 from tinymbn_codegen.schedule import Segment, map_rows
 from tinymbn_codegen.streaming import arrange
 
@@ -61,6 +62,7 @@ class Step:
         output: what it makes.
         scratch: offset of what the kernel needs for itself; None where it needs nothing.
         scratch_bytes: of that.
+        kernel_set: which the kernel was chosen from.
     """
 
     index: int
@@ -70,15 +72,19 @@ class Step:
     output: Place
     scratch: int | None
     scratch_bytes: int
+    kernel_set: KernelSet
 
     @cached_property
-    def dsp(self) -> DspKernel | None:
-        """What the kernel is told, and its constants, where it is one for the DSP extension; found when asked for."""
-        entry = ENTRIES.get(self.kernel.name) if self.kernel is not None else None
-        if entry is None:
-            return None
+    def code(self) -> KernelCode | None:
+        """What the kernel's template is told, and its constants; None where those are the layer's own."""
+        name = self.kernel.name if self.kernel is not None else ""
         tensors = [place.tensor for place in self.inputs]
-        return entry.kernel(self.layer, tensors, self.output.tensor, self.inputs[0].layout, self.output.layout)
+        if name.startswith("scalar_"):
+            return scalar_code(self.layer, tensors[0], self.output.tensor, armv6m=self.kernel_set == "armv6m")
+        if name not in ENTRIES:
+            return None
+        layouts = self.inputs[0].layout, self.output.layout
+        return ENTRIES[name].kernel(self.layer, tensors, self.output.tensor, *layouts)
 
     @property
     def macs(self) -> int:
@@ -173,6 +179,7 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
                 output=place(layer.output),
                 scratch=scratch.offset if scratch is not None else None,
                 scratch_bytes=choice.scratch_bytes,
+                kernel_set=options.kernels,
             )
         )
     counters = found.get(COUNTERS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, AveragePool, Mean, Padding
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, plane_bytes, row_bytes
 
 _TEMPLATE = "layers/dsp_mean.c.j2"
@@ -35,7 +35,7 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     return 0
 
 
-def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout) -> DspKernel:
+def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout) -> KernelCode:
     """What is needed to write it, for a layer that it supports.
 
     Args:
@@ -61,7 +61,7 @@ def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, targe
         "saturates": "ADDEND" in numbers,
         "offsets": offsets if few else (),
     }
-    return DspKernel(_TEMPLATE, _PARAMETERS, numbers, details, ())
+    return KernelCode(_TEMPLATE, _PARAMETERS, numbers, details, ())
 
 
 def _pool_numbers(layer: AveragePool, count: int) -> dict[str, int]:

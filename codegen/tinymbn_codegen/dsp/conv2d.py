@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, Conv2D, Depthwise
-from tinymbn_codegen.dsp.kernel import DspKernel
 from tinymbn_codegen.dsp.row import Row, runs_of
 from tinymbn_codegen.dsp.stream import make_stream, sums_of
 from tinymbn_codegen.dsp.tile import Geometry
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, groups
 
 _STORED_ZERO = 128  # of a value in planes
@@ -40,7 +40,7 @@ def scratch_bytes(layer: Conv2D | Depthwise, input: Tensor, output: Tensor, sour
     return -(-halfwords // 2) * 4
 
 
-def kernel(layer: Conv2D | Depthwise, input: Tensor, output: Tensor, source: Layout, target: Layout) -> DspKernel:
+def kernel(layer: Conv2D | Depthwise, input: Tensor, output: Tensor, source: Layout, target: Layout) -> KernelCode:
     """The function of a layer that reads rows of ``nhwc`` and makes one of ``planar`` or ``nhwc``."""
     assert source == "nhwc"
     kernel_h, channels, stride = layer.window.kernel[0], input.shape[2], layer.window.stride[1]
@@ -71,7 +71,7 @@ def kernel(layer: Conv2D | Depthwise, input: Tensor, output: Tensor, source: Lay
     numbers = {"KERNEL_H": kernel_h, "C_IN": channels, "INPUT_ZERO": input.zero_point}
     numbers |= {"COLUMNS": columns, "PAD_LEFT": left, "INSIDE": inside, "PAD_RIGHT": columns - left - inside}
     numbers |= {"COLUMN": kernel_h * channels, "WORDS": words, "NEXT_PIXEL": pixel_bytes}
-    return DspKernel(
+    return KernelCode(
         template="layers/dsp_conv2d.c.j2",
         parameters=f"const int8_t *const rows[{kernel_h}], int8_t *scratch, int8_t *output",
         numbers=numbers | row.numbers(),

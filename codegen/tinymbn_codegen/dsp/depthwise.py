@@ -12,9 +12,9 @@ from tinymbn.layers import AnyLayer, Depthwise
 from tinymbn_codegen.dsp.depthwise_block import Geometry
 from tinymbn_codegen.dsp.depthwise_row import row_details
 from tinymbn_codegen.dsp.depthwise_text import Short
-from tinymbn_codegen.dsp.kernel import DspKernel
 from tinymbn_codegen.dsp.requantization import accumulator_range, largest_left, short_scaling
 from tinymbn_codegen.dsp.short_form import Reference, ShortScaling
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, pairs_of, plane_bytes, row_bytes
 
 _TEMPLATE = "layers/dsp_depthwise.c.j2"
@@ -42,7 +42,7 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     return 0
 
 
-def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout) -> DspKernel:
+def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout) -> KernelCode:
     """What is needed to write it, for a layer that it supports.
 
     Args:
@@ -72,7 +72,7 @@ def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, targe
     constants = _constants(layer, weights, scaling, target)
     numbers["WORDS"] = constants.shape[1]
     axes = f"(CHANNELS, WORDS): {', '.join(names)}, weights 0 and 1, 1 and 2 of each row"
-    return DspKernel(
+    return KernelCode(
         template=_TEMPLATE,
         parameters=_PARAMETERS,
         numbers=numbers,

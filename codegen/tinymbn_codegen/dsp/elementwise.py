@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tinymbn.fixedpoint import ADD_LEFT_SHIFT
 from tinymbn.graph import Tensor
 from tinymbn.layers import Add, AnyLayer
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, plane_bytes
 
 _TEMPLATE = "layers/dsp_add.c.j2"
@@ -48,7 +48,8 @@ class Line:
 
     def at(self, low: int, high: int) -> NDArray[np.int64]:
         """The stored outputs, clamped, (256, 256)."""
-        return np.clip((self.a * _BYTES[:, None] + self.b * _BYTES + self.c) >> self.shift, low, high)
+        line: NDArray[np.int64] = (self.a * _BYTES[:, None] + self.b * _BYTES + self.c) >> self.shift
+        return np.clip(line, low, high)
 
     @property
     def fits_int32(self) -> bool:
@@ -61,7 +62,7 @@ def supports(layer: AnyLayer, a: Tensor, b: Tensor, output: Tensor) -> bool:
     return isinstance(layer, Add) and len(output.shape) == 3 and a.shape == b.shape == output.shape
 
 
-def kernel(layer: AnyLayer, a: Tensor, b: Tensor, output: Tensor, layout: Layout) -> DspKernel:
+def kernel(layer: AnyLayer, a: Tensor, b: Tensor, output: Tensor, layout: Layout) -> KernelCode:
     """What is needed to write it, for a layer that it supports.
 
     Args:
@@ -100,7 +101,7 @@ def kernel(layer: AnyLayer, a: Tensor, b: Tensor, output: Tensor, layout: Layout
         "words": numbers["WORDS"] > 0,
         "bytes": numbers.get("BYTES", 0) > 0,
     }
-    return DspKernel(_TEMPLATE, _PARAMETERS, numbers, details, ())
+    return KernelCode(_TEMPLATE, _PARAMETERS, numbers, details, ())
 
 
 def _operand(multiplier: int, shift: int) -> dict[str, bool]:
@@ -188,7 +189,7 @@ def _fit(due: NDArray[np.int64], low: int, high: int, slopes: Sequence[float], s
         x, y = np.unravel_index(int(beyond.argmin()), due.shape)
         not_reached = np.minimum(not_reached, ((due[x, y] + 1) << shift) - a[:, None] * x - b * y)
         room = not_reached - reached
-        i, j = np.unravel_index(int(room.argmax()), room.shape)
+        i, j = map(int, np.unravel_index(int(room.argmax()), room.shape))
         if room[i, j] <= 0:
             return None
     return None

@@ -9,10 +9,10 @@ import numpy as np
 
 from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, Conv2D, Window
-from tinymbn_codegen.dsp.kernel import DspKernel
 from tinymbn_codegen.dsp.row import Row, runs_of
 from tinymbn_codegen.dsp.stream import make_stream, sums_of
 from tinymbn_codegen.dsp.tile import Geometry
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, groups, pairs_of, plane_bytes, row_bytes
 
 _STORED_ZERO = 128  # of a value in pairs and planes
@@ -28,7 +28,7 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     return 0 if source == "pairs" else row_bytes("pairs", input.shape)
 
 
-def kernel(layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target: Layout) -> DspKernel:
+def kernel(layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target: Layout) -> KernelCode:
     """The function of a layer that reads rows in one layout and makes them in another, ``planar`` or ``nhwc``."""
     _, width, channels = input.shape
     pairs, sizes = pairs_of(channels), groups(width)
@@ -58,7 +58,7 @@ def kernel(layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target:
         numbers |= {"FOURS_END": 4 * sizes.count(4), "REST": sizes[-1]}
     if source == "planar":
         numbers["IN_PLANE"] = plane_bytes(width)
-    return DspKernel(
+    return KernelCode(
         template="layers/dsp_pointwise.c.j2",
         parameters=parameters,
         numbers=numbers | row.numbers(),

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer
 from tinymbn_codegen.dsp import average, conv2d, depthwise, elementwise, pointwise
-from tinymbn_codegen.dsp.kernel import DspKernel
+from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 
 Tensors = Sequence[Tensor]
@@ -20,7 +20,7 @@ class _Unary(Protocol):
 
     supports: Callable[[AnyLayer, Tensor, Tensor], bool]
     scratch_bytes: Callable[[AnyLayer, Tensor, Tensor, Layout], int]
-    kernel: Callable[..., DspKernel]
+    kernel: Callable[..., KernelCode]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Entry:
 
     supports: Callable[[AnyLayer, Tensors, Tensor], bool]
     scratch_bytes: Callable[[AnyLayer, Tensors, Tensor, Layout], int]
-    kernel: Callable[[AnyLayer, Tensors, Tensor, Layout, Layout], DspKernel]
+    kernel: Callable[[AnyLayer, Tensors, Tensor, Layout, Layout], KernelCode]
 
 
 def _unary(module: Any) -> Entry:

@@ -1,4 +1,4 @@
-"""What the template of a kernel for the DSP extension is told."""
+"""What the template of a kernel is told that is made for a set of cores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class DspKernel:
+class KernelCode:
     """One layer's function, all but its name.
 
     Attributes:
