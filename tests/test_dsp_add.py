@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
-from tests.dsp_harness import M4, Call, program, run
+from tests.dsp_harness import M4, Call, called_functions, compile_kernels, program, run
 from tests.generated import SANITIZERS
 from tests.strategies import Int8s, activations, int8s, limits, multipliers, right_shifts, zero_points
 from tinymbn.fixedpoint import multiplier_and_shift
 from tinymbn.graph import Quant, Tensor
 from tinymbn.layers import Activation, Add
-from tinymbn_codegen.dsp.elementwise import kernel, supports
+from tinymbn_codegen.dsp.elementwise import find_line, kernel, stored_outputs, supports
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout, decode, encode, plane_bytes
 
@@ -117,3 +117,59 @@ def test_random_sums(command: tuple[str, ...], count: int, pytestconfig: pytest.
     ran = run(program(kernels, tmp_path, *command), [case.call(i) for i, case in enumerate(chosen)])
     for case, buffers in zip(chosen, ran, strict=True):
         case.check(buffers)
+
+
+def test_sums_by_hand(tmp_path: Path) -> None:
+    """Of one scale, above their zero points; the output's steps are twice as large, and ties go away from zero."""
+    a, b = np.array([[[3, -4], [9, 1], [-6, 2]]], np.int8), np.array([[[5, 5], [6, 2], [-2, 2]]], np.int8)
+    # (3 - 1 + 5 - 2) / 2 = 2.5, (-5 + 3) / 2 = -1; (8 + 4) / 2 = 6, 0; (-7 - 4) / 2 = -5.5, 1 / 2 = 0.5
+    expected = [[[13, 9], [16, 10], [4, 11]]]
+    cases = [Case(of_scales(1, 1, 2), a, b, (1, 2, 10), layout, None) for layout in ("nhwc", "planar")]
+    made = program([case.kernel for case in cases], tmp_path, "gcc", "-O1", *SANITIZERS)
+    for case, buffers in zip(cases, run(made, [case.call(i) for i, case in enumerate(cases)]), strict=True):
+        got = np.frombuffer(buffers[2], np.uint8).reshape(1, -1)
+        assert decode(case.layout, got, a.shape).tolist() == expected
+
+
+@given(st.data())
+def test_what_is_tried_is_the_oracles(data: st.DataObject) -> None:
+    layer = layer_of([(data.draw(multipliers), data.draw(right_shifts)) for _ in range(3)], data.draw(activations()))
+    zeros = data.draw(st.tuples(zero_points, zero_points, zero_points))
+    a, b = data.draw(int8s((40,))), data.draw(int8s((40,)))
+    case = Case(layer, a, b, zeros, "nhwc", None)
+    stored = stored_outputs(layer, *zeros)[a.astype(int) + 128, b.astype(int) + 128]
+    np.testing.assert_array_equal(stored - 128, case.expected)
+
+
+@pytest.mark.parametrize("scales", [(1, 1, 1), (1, 1, 2), (2, 1, 1), (1, 2, 4), (1, 3, 2), (0.7, 1, 1.1), (1, 0.01, 1)])
+@pytest.mark.parametrize("zeros", [(0, 0, 0), (-128, -128, -128), (3, -5, 7)])
+def test_a_line_makes_all_sums_of_real_scales(scales: tuple[float, float, float], zeros: tuple[int, int, int]) -> None:
+    layer = of_scales(*scales)
+    line = find_line(layer, *zeros)
+    assert line is not None
+    assert line.fits_int32
+    due = stored_outputs(layer, *zeros)
+    np.testing.assert_array_equal(line.at(0, 255), due)
+    assert not np.array_equal(replace(line, a=line.a + 2**14).at(0, 255), due)
+    assert not replace(line, a=2**24).fits_int32
+
+
+def test_no_line_is_found_where_there_is_none() -> None:
+    """Of a MobileNet V2: two pairs of bytes contradict each other, whatever the slopes."""
+    layer = layer_of([(1073741824, 0), (1921681490, -1), (1087021813, -18)])
+    assert find_line(layer, -6, -31, -14) is None
+
+
+@pytest.mark.parametrize("command", [("gcc", "-O3"), ("clang", "-O1"), (*M4, "-O0"), (*M4, "-O2", "-Wstack-usage=200")])
+def test_no_compiler_warns_or_calls_anything(command: tuple[str, ...], tmp_path: Path) -> None:
+    kernels = [case.kernel for case in some(20)]
+    assert not called_functions(compile_kernels(kernels, tmp_path, *command))
+
+
+def test_what_it_does_not_take() -> None:
+    layer = of_scales(1, 1, 1)
+    x, row, flat = (Tensor("x", shape, Quant(1.0, 0)) for shape in ((2, 3, 4), (1, 3, 4), (24,)))
+    assert supports(layer, x, x, x)
+    assert not supports(layer, row, x, x)
+    assert not supports(layer, x, row, x)
+    assert not supports(layer, flat, flat, flat)

@@ -38,11 +38,6 @@ static inline uint32_t tinymbn_load(const int8_t *bytes)
     return ((const tinymbn_packed_word *)(const void *)bytes)->value;
 }
 
-static inline void tinymbn_store(int8_t *bytes, uint32_t word)
-{
-    ((tinymbn_packed_word *)(void *)bytes)->value = word;
-}
-
 static inline int32_t tinymbn_low(uint32_t pair)
 {
     return (int16_t)(pair & 0xFFFFu);

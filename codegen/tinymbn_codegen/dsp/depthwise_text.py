@@ -256,29 +256,25 @@ def _assembler_stores(stores: Stores) -> list[str]:
 
 def _packed(count: int) -> list[str]:
     """Bytes 0, 2, 1, 3 of a word from outputs 0, 1, 2, 3."""
-    lines = []
-    if count > 2:
-        lines.append(f"orr {_y(0)}, {_y(0)}, {_y(2)}, lsl #8")
-    if count > 3:
-        lines.append(f"orr {_y(1)}, {_y(1)}, {_y(3)}, lsl #8")
-    if count > 1:
-        lines.append(f"orr {_y(0)}, {_y(0)}, {_y(1)}, lsl #16")
-    return lines
+    lines = [f"orr {_y(0)}, {_y(0)}, {_y(2)}, lsl #8"] if count > 2 else []
+    lines += [f"orr {_y(1)}, {_y(1)}, {_y(3)}, lsl #8"] if count > 3 else []
+    return lines + ([f"orr {_y(0)}, {_y(0)}, {_y(1)}, lsl #16"] if count > 1 else [])
 
 
 def _c_stores(stores: Stores) -> list[str]:
     lines = []
+    count = len(stores.offsets)
     if stores.layout == "planar":
-        parts = [f"(uint32_t)y{i}" + (f" << {8 * lane}" if lane else "") for i, lane in enumerate(stores.offsets)]
-        lines.append(f"*(tinymbn_word *){stores.pointer} = {' | '.join(parts)};")
+        lines += ["y0 |= y2 << 8;"] if count > 2 else []
+        lines += ["y1 |= y3 << 8;"] if count > 3 else []
+        high = " | (uint32_t)y1 << 16" if count > 1 else ""
+        lines.append(f"*(tinymbn_word *){stores.pointer} = (uint32_t)y0{high};")
     else:
         to, value = ("(tinymbn_half *)", "uint16_t") if stores.layout == "pairs" else ("", "int8_t")
         for i, offset in enumerate(stores.offsets):
             where = f"({stores.pointer} + {offset})" if offset else stores.pointer
             lines.append(f"*{to}{where} = ({value})y{i};")
-    if stores.advance:
-        lines.append(_moved(stores.pointer, stores.advance))
-    return lines
+    return [*lines, _moved(stores.pointer, stores.advance)] if stores.advance else lines
 
 
 def _moved(variable: str, by: int) -> str:

@@ -48,8 +48,8 @@ class Line:
 
     def at(self, low: int, high: int) -> NDArray[np.int64]:
         """The stored outputs, clamped, (256, 256)."""
-        line: NDArray[np.int64] = (self.a * _BYTES[:, None] + self.b * _BYTES + self.c) >> self.shift
-        return np.clip(line, low, high)
+        stored: NDArray[np.int64] = (self.a * _BYTES[:, None] + self.b * _BYTES + self.c) >> self.shift
+        return np.clip(stored, low, high)
 
     @property
     def fits_int32(self) -> bool:
@@ -184,12 +184,12 @@ def _fit(due: NDArray[np.int64], low: int, high: int, slopes: Sequence[float], s
         beyond = np.where(due < high, ((due + 1) << shift) - line, _NO_BOUND)
         if least.max() < beyond.min():
             return Line(int(a[i]), int(b[j]), int(least.max() + beyond.min() - 1) >> 1, shift)
-        x, y = np.unravel_index(int(least.argmax()), due.shape)
+        x, y = divmod(int(least.argmax()), 256)
         reached = np.maximum(reached, (due[x, y] << shift) - a[:, None] * x - b * y)
-        x, y = np.unravel_index(int(beyond.argmin()), due.shape)
+        x, y = divmod(int(beyond.argmin()), 256)
         not_reached = np.minimum(not_reached, ((due[x, y] + 1) << shift) - a[:, None] * x - b * y)
         room = not_reached - reached
-        i, j = map(int, np.unravel_index(int(room.argmax()), room.shape))
+        i, j = divmod(int(room.argmax()), len(b))
         if room[i, j] <= 0:
             return None
     return None
