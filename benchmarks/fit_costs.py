@@ -2,7 +2,7 @@
 
     python benchmarks/fit_costs.py                        # everything: half an hour
     python benchmarks/fit_costs.py --quick                # small networks, and three models to check with
-    python benchmarks/fit_costs.py --measured FILE.json   # what the file has is not measured again; it is completed
+    python benchmarks/fit_costs.py --measured FILE.json   # what the file has of the same C is not measured again
 
 Writes codegen/tinymbn_codegen/costs.toml and docs/estimates.md, and prints errors. The exit code is 1 if a model that
 nothing was fitted on is more than 10 % off. To be run again whenever a kernel has changed.

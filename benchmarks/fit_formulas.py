@@ -113,7 +113,7 @@ _SCHEDULE = ("runs", "asked", "copied")
 
 
 def _cores(armv6m: Sequence[Run]) -> dict[str, CoreFactor]:
-    looked = [each for run in armv6m for each in run.measured.cycles.values()]
+    looked = [each for run in armv6m for each in run.measured.cycles.values() if each[2] > 0]
     cycles, branches = sum(each[1] for each in looked), sum(each[2] for each in looked)
     plus = (cycles - branches) / cycles if cycles else 1.0
     cores = {

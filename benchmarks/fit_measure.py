@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -18,11 +19,13 @@ from tinymbn.emulators.qemu import ARGUMENTS_VARIABLE
 from tinymbn.errors import PlanError, ToolError
 from tinymbn.firmware import plan_model, write_firmware
 from tinymbn.graph import Graph
+from tinymbn.image import int8_pixel_table
 from tinymbn.profile import ICOUNT_SHIFT, profile
 from tinymbn.stimuli import stimuli
 from tinymbn.verify import identify
 from tinymbn.workbench import Request, build_folder, open_bench
 from tinymbn_codegen.constants import layer_symbol
+from tinymbn_codegen.generate import model_files
 from tinymbn_codegen.loops import CoreClass, core_class
 from tinymbn_codegen.options import PASSES, KernelSet, Options
 from tinymbn_codegen.plan import Plan
@@ -69,17 +72,25 @@ class Measured:
         cycles: for one layer of each kernel that was looked at: instructions, cycles without wait states, and branches
             that were taken.
         compiler: that built it.
+        sources: a digest of the C that was measured.
     """
 
     layers: tuple[int, ...]
     total: int
     cycles: Mapping[str, tuple[int, float, int]]
     compiler: str
+    sources: str
 
 
 def plan_of(case: Case, graph: Graph) -> Plan:
     """As it was measured."""
     return plan_model(graph, load_board(case.board), case.options)[0]
+
+
+def sources_of(plan: Plan, graph: Graph) -> str:
+    """A digest of a plan's C: what has been measured holds as long as this is the same."""
+    files = model_files(plan, int8_pixel_table(graph))
+    return hashlib.sha256("".join(files[path] for path in sorted(files)).encode()).hexdigest()[:16]
 
 
 def measure(case: Case, graph: Graph, wanted: Iterable[str]) -> Measured | None:
@@ -107,7 +118,8 @@ def measure(case: Case, graph: Graph, wanted: Iterable[str]) -> Measured | None:
         with _counting(built.target, symbols, counts), open_bench(request, icount_shift=ICOUNT_SHIFT) as bench:
             result = profile(bench.connection, identify(bench.connection, graph, board), stimulus, 1)
         cycles = _read(counts, symbols, core_class(board.core)) if symbols else {}
-    return Measured(tuple(cost.count for cost in result.layers), result.total, cycles, built.compiler)
+    counts_of_layers = tuple(cost.count for cost in result.layers)
+    return Measured(counts_of_layers, result.total, cycles, built.compiler, sources_of(plan, graph))
 
 
 def _longest(plan: Plan, wanted: Iterable[str]) -> dict[str, str]:
@@ -182,6 +194,7 @@ def read_measured(path: Path) -> Cache:
             entry["total"],
             {kernel: (three[0], three[1], three[2]) for kernel, three in entry["cycles"].items()},
             entry["compiler"],
+            entry["sources"],
         )
         for key, entry in values.items()
     }
@@ -199,12 +212,13 @@ def measure_all(
     keep: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
-    """Measure what the cache has not; cycles of kernels that few networks were looked at for come first."""
+    """Measure what the cache has not, or has of other C; cycles of kernels that were seldom looked at come first."""
     looked: dict[tuple[str, str], int] = {}
     for case, make in cases:
-        if case.key not in cache:
-            graph = make()
-            plan = plan_of(case, graph)
+        graph = make()
+        plan = plan_of(case, graph)
+        earlier = cache.get(case.key)
+        if earlier is None or earlier.sources != sources_of(plan, graph):
             kernels = {step.kernel.name for step in plan.steps if step.kernel is not None}
             rare = {name: looked.get((case.board, name), 0) for name in sorted(kernels)}
             wanted = sorted((name for name, times in rare.items() if times < _ENOUGH), key=lambda name: rare[name])
