@@ -24,6 +24,7 @@ ROWS = (
     ("build", "firmware", "verify"),
     ("profile", "workbench"),
     ("estimate_report",),
+    ("estimate_report",),
     ("bench_report",),
     ("commands",),
     ("cli",),
