@@ -157,14 +157,14 @@ def test_a_graph_without_dead_channels_is_itself() -> None:
     assert remove_dead_channels(after) is after
 
 
-def padded(constant: int, padding: Padding, taps: Sequence[int] = range(9)) -> Graph:
+def padded(constant: int, padding: Padding, taps: Sequence[int] = range(9), size: int = 4) -> Graph:
     """A constant channel, whose weights are 1 at ``taps``, and a live one, whose middle counts, under a 3x3 window."""
     first = pointwise([[0], [1]], [constant + 3, 0], "x", "first", Activation())
     values = np.zeros((1, 3, 3, 2), np.int8)
     values.reshape(9, 2)[list(taps), 0] = 1
     values[0, 1, 1, 1] = 1
     conv = Conv2D("conv", ("first",), "conv", weights(values, [5]), Activation(), Window((3, 3), padding=padding))
-    return chain((4, 4, 1), first, conv)
+    return chain((size, size, 1), first, conv)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,7 @@ def padded(constant: int, padding: Padding, taps: Sequence[int] = range(9)) -> G
         (padded(2, Padding(0, 1, 0, 0), taps=[6]), 2, 5),
         (padded(2, Padding(0, 0, 1, 0), taps=[1, 6]), 2, 5),
         (padded(2, Padding(0, 0, 0, 1), taps=[1, 6]), 1, 5 + 2 * 5),
+        (padded(2, Padding(1, 1, 1, 1), taps=[0, 4, 8], size=1), 1, 5 + 5),  # the others are always in the padding
     ],
 )
 def test_a_constant_goes_where_padding_does_not_tell(graph: Graph, left: int, bias: int) -> None:

@@ -30,6 +30,7 @@ from tinymbn.layers import (
     Mul,
     Padding,
     Requantize,
+    Weights,
     Window,
 )
 from tinymbn_codegen.intervals import accumulators, channel_intervals, window_taps
@@ -110,7 +111,7 @@ def test_a_channels_ends_by_hand() -> None:
     w = small_weights(1, 1, 1, 2, channels=1)
     values = np.array([3, -2], np.int8).reshape(1, 1, 1, 2)
     conv = Conv2D(
-        "conv", ("x",), "y", type(w)(values, w.bias, w.multiplier, np.array([-1], np.int8)), Activation(), ONE
+        "conv", ("x",), "y", Weights(values, w.bias, w.multiplier, np.array([-1], np.int8)), Activation(), ONE
     )
     source = Tensor("x", (1, 1, 2), Quant(1.0, -1))
     x = np.array([[-10, 1], [20, 5]])
@@ -122,13 +123,24 @@ def test_an_interval_that_leaves_int32_is_all_that_the_clamp_lets_through() -> N
     """A bias at the end of int32: most accumulators are far above the clamp, but those that wrap far below it."""
     w = small_weights(2, 1, 1, 1, channels=2)
     bias = np.array([2**31 - 1, 2**31 - 500], np.int32)  # weights 1 and 2, x - zero in [-125, 130]
-    conv = Conv2D("conv", ("x",), "y", type(w)(w.values, bias, w.multiplier, w.shift), Activation(-9, 7), ONE)
+    conv = Conv2D("conv", ("x",), "y", Weights(w.values, bias, w.multiplier, w.shift), Activation(-9, 7), ONE)
     tensors = {"x": Tensor("x", (1, 1, 1), Quant(1.0, -3)), "y": Tensor("y", (1, 1, 2), Quant(1.0, 0))}
     graph = Graph("wraps", tensors, (conv,), "x", ("y",))
     assert channel_intervals(graph)["y"].tolist() == [[-9, 7], [7, 7]]
     made = Interpreter(graph).run(EVERY_BYTE)[:, 0, 0]
     assert set(made[:, 0].tolist()) == {-9, 7}
     assert set(made[:, 1].tolist()) == {7}
+
+
+def test_a_zero_point_that_wraps_an_int32_is_all_that_the_clamp_lets_through() -> None:
+    """The greatest accumulator times nearly 1, and 127 more: the reference makes the lowest byte of it."""
+    top = np.full(1, 2**31 - 1, np.int32)
+    w = Weights(np.zeros((1, 1, 1, 1), np.int8), top, top, np.zeros(1, np.int8))
+    conv = Conv2D("conv", ("x",), "y", w, Activation(), ONE)
+    tensors = {"x": Tensor("x", (1, 1, 1), Quant(1.0, 0)), "y": Tensor("y", (1, 1, 1), Quant(1.0, 127))}
+    graph = Graph("wraps", tensors, (conv,), "x", ("y",))
+    assert channel_intervals(graph)["y"].tolist() == [[-128], [127]]
+    assert set(Interpreter(graph).run(EVERY_BYTE).ravel().tolist()) == {-128}
 
 
 @given(windows())
@@ -152,3 +164,12 @@ def test_a_tap_that_is_in_the_padding_alone_counts_for_nothing() -> None:
     inside, outside = window_taps(Window((3, 3), padding=Padding(1, 1, 1, 1)), 1, 1)
     assert inside.tolist() == [[False] * 3, [False, True, False], [False] * 3]
     assert outside.tolist() == [[True] * 3, [True, False, True], [True] * 3]
+    w = small_weights(1, 3, 3, 1, channels=1)  # 1 to 9: 5 in the middle, and a bias of 10
+    conv = Conv2D("conv", ("x",), "y", w, Activation(), Window((3, 3), padding=Padding(1, 1, 1, 1)))
+    x = np.array([[-3], [2]])
+    assert accumulators(conv, Tensor("x", (1, 1, 1), Quant(1.0, 0)), x).tolist() == [[10 - 15], [10 + 10]]
+    # On three pixels in a row the neighbours are 4 and 6, which may be in the padding.
+    wide = Tensor("x", (1, 3, 1), Quant(1.0, 0))
+    assert accumulators(conv, wide, x).tolist() == [[10 - 45], [10 + 30]]
+    always_two = np.array([[2], [2]])
+    assert accumulators(conv, wide, always_two).tolist() == [[10 + 10], [10 + 30]]

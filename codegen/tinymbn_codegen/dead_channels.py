@@ -184,21 +184,17 @@ def kept_channels(graph: Graph, intervals: Mapping[str, Interval]) -> dict[str, 
         intervals: of all its tensors.
     """
     whole = {graph.input, *graph.outputs}
-    kept = {
-        name: np.full(tensor.shape[-1], name in whole or tensor.shape[-1] == 1)
-        for name, tensor in graph.tensors.items()
-    }
+    kept = {name: np.full(tensor.shape[-1], name in whole) for name, tensor in graph.tensors.items()}
     spreads = [
         (_rule(layer, graph, intervals), tuple(kept[name] for name in layer.inputs), kept[layer.output])
         for layer in graph.layers
     ]
     _settle(spreads, kept.values())
-    # No tensor may lose its last channel. Later ones come first, for they bring along what they need.
+    # No tensor may lose its last channel. Later ones come first, for they bring along what they need; a constant
+    # channel, where there is one, needs nothing.
     for name in (*(layer.output for layer in reversed(graph.layers)), *graph.constants):
         if not kept[name].any():
-            kept[name][np.argmax(_constant(intervals[name]))] = (
-                True  # a constant one, where there is one, needs nothing
-            )
+            kept[name][np.argmax(_constant(intervals[name]))] = True
             _settle(spreads, kept.values())
     return kept
 
@@ -207,8 +203,8 @@ def _settle(spreads: Sequence[tuple[_Rule, tuple[Mask, ...], Mask]], masks: Coll
     """Apply the rules until nothing more has to be kept."""
     before = -1
     while before != (before := sum(int(np.count_nonzero(mask)) for mask in masks)):
-        # From last to first, as needs mostly spread, and back, since an ADD ties one branch to another.
-        for rule, inputs, output in (*reversed(spreads), *spreads):
+        # From last to first, as needs mostly spread; again where an ADD ties one branch to another.
+        for rule, inputs, output in reversed(spreads):
             rule.spread(inputs, output)
 
 
