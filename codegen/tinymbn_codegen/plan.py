@@ -16,7 +16,7 @@ from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.kernels import Kernel
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.memory import Buffer
-from tinymbn_codegen.options import KernelSet, Options
+from tinymbn_codegen.options import Options
 from tinymbn_codegen.passes import optimise, without_edges
 from tinymbn_codegen.requests import COUNTERS, scratch_name, tensor_layouts, tensor_row_bytes
 from tinymbn_codegen.scalar import scalar_code
@@ -62,7 +62,7 @@ class Step:
         output: what it makes.
         scratch: offset of what the kernel needs for itself; None where it needs nothing.
         scratch_bytes: of that.
-        kernel_set: which the kernel was chosen from.
+        options: what was asked for.
     """
 
     index: int
@@ -72,7 +72,7 @@ class Step:
     output: Place
     scratch: int | None
     scratch_bytes: int
-    kernel_set: KernelSet
+    options: Options
 
     @cached_property
     def code(self) -> KernelCode | None:
@@ -80,11 +80,11 @@ class Step:
         name = self.kernel.name if self.kernel is not None else ""
         tensors = [place.tensor for place in self.inputs]
         if name.startswith("scalar_"):
-            return scalar_code(self.layer, tensors[0], self.output.tensor, armv6m=self.kernel_set == "armv6m")
+            return scalar_code(self.layer, tensors[0], self.output.tensor, armv6m=self.options.kernels == "armv6m")
         if name not in ENTRIES:
             return None
-        layouts = self.inputs[0].layout, self.output.layout
-        return ENTRIES[name].kernel(self.layer, tensors, self.output.tensor, *layouts)
+        layouts, fast = (self.inputs[0].layout, self.output.layout), self.options.optimize == "speed"
+        return ENTRIES[name].kernel(self.layer, tensors, self.output.tensor, *layouts, fast)
 
     @property
     def macs(self) -> int:
@@ -179,7 +179,7 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
                 output=place(layer.output),
                 scratch=scratch.offset if scratch is not None else None,
                 scratch_bytes=choice.scratch_bytes,
-                kernel_set=options.kernels,
+                options=options,
             )
         )
     counters = found.get(COUNTERS)

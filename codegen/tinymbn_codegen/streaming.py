@@ -15,7 +15,8 @@ from tinymbn_codegen.schedule import Scheduler, Timeline, map_rows
 
 _QUICK = 2  # orders of placing buffers, beyond the obvious ones, while sets of maps are compared
 _BEST = 4  # sets for which more are compared in the end
-_EFFORT = 2600  # sets that are compared, times layers: a second or two at the most
+_EFFORT = 44  # sets that are compared, times layers, for each order that is tried in the end: well below a second
+_PATIENCE = 6  # how much more of both where RAM matters most
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,9 @@ class _Search:
         }
         free = [name for name in able if name not in fixed]
         starts = [self._valid(frozenset(s)) for s in (able, fixed.intersection(able))]
-        effort = _EFFORT // len(self._graph.layers)
+        if self._options.optimize == "ram":
+            tries *= _PATIENCE
+        effort = _EFFORT * tries // len(self._graph.layers)
         self._left = effort // 2
         ends = [self._first_better(starts[1], free)]
         self._left += effort // 2

@@ -57,7 +57,8 @@ def kernel(layer: Conv2D | Depthwise, input: Tensor, output: Tensor, source: Lay
             zero_point=output.zero_point,
             activation=layer.activation,
             stored_zero=_STORED_ZERO if target == "planar" else 0,
-        )
+        ),
+        fast=False,
     )
     words, pixel_bytes = weights.shape[1] // 2, 2 * stride * kernel_h * channels
     row = Row(stream, output, target, layer.activation)

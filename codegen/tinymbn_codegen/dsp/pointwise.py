@@ -28,8 +28,13 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     return 0 if source == "pairs" else row_bytes("pairs", input.shape)
 
 
-def kernel(layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target: Layout) -> KernelCode:
-    """The function of a layer that reads rows in one layout and makes them in another, ``planar`` or ``nhwc``."""
+def kernel(
+    layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
+    """The function of a layer that reads rows in one layout and makes them in another, ``planar`` or ``nhwc``.
+
+    ``fast``: even where its weights take twice the flash for it.
+    """
     _, width, channels = input.shape
     pairs, sizes = pairs_of(channels), groups(width)
     weights = layer.weights.values.reshape(-1, channels).astype(np.int64) - layer.weights.zero_point
@@ -44,7 +49,8 @@ def kernel(layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target:
             zero_point=output.zero_point,
             activation=layer.activation,
             stored_zero=_STORED_ZERO if target == "planar" else 0,
-        )
+        ),
+        fast=fast,
     )
     row = Row(stream, output, target, layer.activation)
     details = row.details(

@@ -30,20 +30,27 @@ class Entry:
     Attributes:
         supports: whether it computes a layer: of shapes and zero points alone, not of weights.
         scratch_bytes: RAM that it needs for itself, by the layout of its input.
-        kernel: everything about it, once weights are known.
+        kernel: everything about it, once weights are known; and whether speed matters more than flash.
     """
 
     supports: Callable[[AnyLayer, Tensors, Tensor], bool]
     scratch_bytes: Callable[[AnyLayer, Tensors, Tensor, Layout], int]
-    kernel: Callable[[AnyLayer, Tensors, Tensor, Layout, Layout], KernelCode]
+    kernel: Callable[[AnyLayer, Tensors, Tensor, Layout, Layout, bool], KernelCode]
 
 
 def _unary(module: Any) -> Entry:
     own: _Unary = module
+
+    def kernel(
+        layer: AnyLayer, inputs: Tensors, output: Tensor, source: Layout, target: Layout, fast: bool
+    ) -> KernelCode:
+        options = {"fast": fast} if module is pointwise else {}
+        return own.kernel(layer, inputs[0], output, source, target, **options)
+
     return Entry(
         supports=lambda layer, inputs, output: own.supports(layer, inputs[0], output),
         scratch_bytes=lambda layer, inputs, output, source: own.scratch_bytes(layer, inputs[0], output, source),
-        kernel=lambda layer, inputs, output, source, target: own.kernel(layer, inputs[0], output, source, target),
+        kernel=kernel,
     )
 
 
@@ -57,7 +64,7 @@ ENTRIES: dict[str, Entry] = {
             len(inputs) == 2 and elementwise.supports(layer, inputs[0], inputs[1], output)
         ),
         scratch_bytes=lambda layer, inputs, output, source: 0,
-        kernel=lambda layer, inputs, output, source, target: elementwise.kernel(
+        kernel=lambda layer, inputs, output, source, target, fast: elementwise.kernel(
             layer, inputs[0], inputs[1], output, target
         ),
     ),

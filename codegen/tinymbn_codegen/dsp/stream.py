@@ -30,6 +30,7 @@ Form = Literal["short", "exact", "general"]
 _PACKED_LEFT = 8
 # Wide weights save eight instructions a tile, which is worth their flash where a tile or a layer has few words.
 _WIDE_WORDS = 8
+_WIDE_WORDS_FAST = 16  # where speed matters most
 _WIDE_BYTES = 1024
 # Outputs below the zero point for which a short form might still be found.
 _BELOW_ZERO = 4
@@ -113,13 +114,14 @@ def sums_of(
     return Sums(low, high, inputs, bias, weights.multiplier, weights.shift, zero_point, activation, stored_zero)
 
 
-def make_stream(sums: Sums) -> Stream:
-    """The constants with the cheapest weights and requantisation that are proven."""
+def make_stream(sums: Sums, *, fast: bool) -> Stream:
+    """The constants with the cheapest weights and requantisation that are proven; ``fast``: flash matters less."""
     sums = _with_even_channels(sums)
     weights = np.concatenate([sums.low, sums.high], axis=1)
     least, greatest = accumulator_range(weights, sums.bias, *sums.inputs)
     reference = Reference(sums.multiplier, sums.shift, sums.zero_point, sums.activation, least, greatest)
-    wide = not _can_be_packed(sums) or sums.low.shape[1] <= _WIDE_WORDS or 2 * sums.low.size <= _WIDE_BYTES
+    few = sums.low.shape[1] <= (_WIDE_WORDS_FAST if fast else _WIDE_WORDS)
+    wide = few or not _can_be_packed(sums) or 2 * sums.low.size <= _WIDE_BYTES
     scaling = None
     if _may_be_short(reference):
         left, most = (0, largest_left(weights)) if wide else (_PACKED_LEFT, None)
