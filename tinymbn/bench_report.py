@@ -25,7 +25,7 @@ from tinymbn.verify import Identity
 from tinymbn_codegen.budget import Budget, frame_buffer_bytes
 from tinymbn_codegen.estimate import Estimate, estimate
 from tinymbn_codegen.fit import Size
-from tinymbn_codegen.plan import Plan
+from tinymbn_codegen.plan import Place, Plan
 from tinymbn_codegen.project import layer_values
 
 _BAR_CELLS = 20
@@ -97,7 +97,8 @@ def print_plan(plan: Plan, budget: Budget, board: Board) -> None:
         Column("kernel", [step.kernel.name if step.kernel is not None else "in place" for step in steps], rank=1),
         Column("output", [shape_text(step.output.tensor.shape) for step in steps]),
         Column("at", [str(step.output.offset) for step in steps], right=True),
-        Column("bytes", [f"{step.output.tensor.elements:,}" for step in steps], right=True),
+        Column("bytes", [f"{step.output.bytes:,}" for step in steps], right=True),
+        Column("rows", [_rows_text(step.output) for step in steps], rank=4),
         Column("MACs", [f"{step.macs:,}" if step.macs else "" for step in steps], rank=3, right=True),
         *([Column("instructions", instruction_cells(estimated), rank=3, right=True)] if estimated else []),
     )
@@ -117,6 +118,11 @@ def print_plan(plan: Plan, budget: Budget, board: Board) -> None:
         print(f"RAM {budget.bytes('ram'):,} bytes, flash {budget.bytes('flash'):,} bytes")
     for line in estimate_lines(estimated):
         print(line)
+
+
+def _rows_text(place: Place) -> str:
+    """How much of a map that streams exists at a time."""
+    return f"{place.slots} of {place.rows}" if place.streams else ""
 
 
 def build_values(result: BuildResult) -> dict[str, Any]:

@@ -45,6 +45,11 @@ class Place:
     row_bytes: int
 
     @property
+    def bytes(self) -> int:
+        """Of all slots."""
+        return self.slots * self.row_bytes
+
+    @property
     def streams(self) -> bool:
         """Only some of its rows exist at a time."""
         return self.slots < self.rows
