@@ -115,14 +115,13 @@ def _fitting(core: CoreClass, quick: bool) -> Cases:
 
 
 def _held_out(core: CoreClass, quick: bool) -> Cases:
-    """Three models; more where those are there that lie beside the project."""
-    models: dict[str, Make] = {}
+    """Three models or four; more where those are there that lie beside the project."""
+    models: dict[str, Make] = {"digits": partial(load_model, SHIPPED_MODEL)}
     if core == "armv6m":
         models["mobilenet_v1_0.1_32x32x1"] = partial(mobilenet_v1, 0.1, 32, 32, 1, 10)
         models["mobilenet_v2_0.1_24x24x3"] = partial(mobilenet_v2, 0.05, 24, 24, 3, 4)
-        models["digits"] = partial(load_model, SHIPPED_MODEL)
     else:
-        models = dict(NETWORKS)
+        models |= NETWORKS
         for name in ("person_detect", "vww_96_int8"):
             if model_file(name).is_file() and not quick:
                 models[name] = partial(load_model, model_file(name))

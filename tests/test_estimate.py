@@ -22,13 +22,14 @@ from tinymbn_codegen.options import KernelSet, Options
 from tinymbn_codegen.plan import Plan, Step, make_plan
 
 _SHA256 = "5a" * 32
+_KEPT = frozenset({"dead_channels"})  # counted by hand, whatever the values
 _RELU = Quant(0.05, -128)
 _SAME = Padding(1, 1, 1, 1)
 _BOARDS = [board.name for board in known_boards() if not board.is_host]
 
 
 def _plan(graph: Graph, board: Board, kernels: KernelSet = "chosen") -> Plan:
-    return make_plan(graph, Options(kernels=kernels).on(board.core), _SHA256)
+    return make_plan(graph, Options(kernels=kernels, without=_KEPT).on(board.core), _SHA256)
 
 
 def _separable(size: int, channels: int) -> Graph:
@@ -65,21 +66,12 @@ def _separable(size: int, channels: int) -> Graph:
 
 def _step(kernel: str, layer_of: Graph, index: int, core: CoreClass = "dsp") -> dict[str, int]:
     """What is counted of a layer, had it this kernel."""
-    step = make_plan(layer_of, Options(kernels="plain"), _SHA256).steps[index]
+    step = make_plan(layer_of, Options(kernels="plain", without=_KEPT), _SHA256).steps[index]
     return turns(_with_kernel(step, kernel), core)
 
 
 def _with_kernel(step: Step, kernel: str) -> Step:
-    return Step(
-        step.index,
-        step.layer,
-        KERNELS[kernel],
-        step.inputs,
-        step.output,
-        step.scratch,
-        step.scratch_bytes,
-        step.options,
-    )
+    return replace(step, kernel=replace(KERNELS["conv2d"], name=kernel))
 
 
 def test_every_kernel_is_counted() -> None:
@@ -112,7 +104,9 @@ def test_convolution_counts_by_hand() -> None:
 def test_weight_zero_points_are_counted() -> None:
     graph = every_kernel()
     step = next(
-        step for step in make_plan(graph, Options(kernels="plain"), _SHA256).steps if step.layer.kind == "dense"
+        step
+        for step in make_plan(graph, Options(kernels="plain", without=_KEPT), _SHA256).steps
+        if step.layer.kind == "dense"
     )
     counted = turns(step, "dsp")
     assert counted["offset macs"] == counted["macs"] == 8 * 4
