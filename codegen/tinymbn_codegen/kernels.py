@@ -73,10 +73,10 @@ KERNELS = {
     for kernel in (
         Kernel("conv2d", rows=True, armv6m=Cost(192, 490), armv7m=Cost(144, 410)),
         Kernel("depthwise", rows=True, armv6m=Cost(208, 490), armv7m=Cost(144, 400)),
-        Kernel("scalar_conv2d", rows=True, armv6m=Cost(208, 900), armv7m=Cost(208, 900)),
-        Kernel("scalar_pointwise", rows=True, armv6m=Cost(128, 600), armv7m=Cost(128, 700)),
-        Kernel("scalar_depthwise", rows=True, armv6m=Cost(128, 1000), armv7m=Cost(128, 1200)),
-        Kernel("scalar_dense", rows=False, armv6m=Cost(128, 500), armv7m=Cost(128, 500)),
+        Kernel("scalar_conv2d", rows=True, armv6m=Cost(320, 960), armv7m=Cost(352, 1250)),
+        Kernel("scalar_pointwise", rows=True, armv6m=Cost(304, 640), armv7m=Cost(336, 960)),
+        Kernel("scalar_depthwise", rows=True, armv6m=Cost(176, 1100), armv7m=Cost(144, 920)),
+        Kernel("scalar_dense", rows=False, armv6m=Cost(192, 560), armv7m=Cost(160, 450)),
         Kernel("dense", rows=False, armv6m=Cost(128, 380), armv7m=Cost(80, 300)),
         Kernel("dense_steps", rows=False, armv6m=Cost(128, 400), armv7m=Cost(80, 320)),
         Kernel("average_pool", rows=True, armv6m=Cost(80, 160), armv7m=Cost(64, 130)),
@@ -94,11 +94,11 @@ KERNELS = {
         Kernel("reshape", rows=False, armv6m=Cost(32, 24), armv7m=Cost(32, 24)),
         Kernel("transpose", rows=False, armv6m=Cost(64, 80), armv7m=Cost(64, 80)),
         Kernel("resize_nearest", rows=False, armv6m=Cost(64, 90), armv7m=Cost(64, 90)),
-        Kernel("dsp_pointwise", rows=True, armv6m=Cost(256, 1000), armv7m=Cost(192, 1000)),
-        Kernel("dsp_depthwise", rows=True, armv6m=Cost(256, 900), armv7m=Cost(192, 900), slots=True),
-        Kernel("dsp_conv2d", rows=True, armv6m=Cost(256, 1000), armv7m=Cost(192, 1000)),
-        Kernel("dsp_add", rows=True, armv6m=Cost(112, 290), armv7m=Cost(96, 220)),
-        Kernel("dsp_mean", rows=False, armv6m=Cost(112, 200), armv7m=Cost(96, 200)),
+        Kernel("dsp_pointwise", rows=True, armv6m=Cost(400, 1500), armv7m=Cost(160, 900)),
+        Kernel("dsp_depthwise", rows=True, armv6m=Cost(400, 1500), armv7m=Cost(192, 900), slots=True),
+        Kernel("dsp_conv2d", rows=True, armv6m=Cost(400, 1800), armv7m=Cost(144, 1180)),
+        Kernel("dsp_add", rows=True, armv6m=Cost(160, 400), armv7m=Cost(96, 170)),
+        Kernel("dsp_mean", rows=False, armv6m=Cost(160, 300), armv7m=Cost(64, 110)),
     )
 }
 
