@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tinymbn.board import Board, Memory, Use
+from tinymbn.layers.windowed import Windowed
 from tinymbn_codegen.constants import weights_bytes
-from tinymbn_codegen.layer_views import step_window
 from tinymbn_codegen.link_files import link_ram_bytes
 from tinymbn_codegen.plan import Plan
 from tinymbn_codegen.requests import ALIGNMENT
@@ -131,7 +131,8 @@ def stack_bytes(plan: Plan, board: Board) -> int:
     """The stack that the firmware reserves, a multiple of 8: a bound of its deepest path."""
     kernels = [(step, step.kernel) for step in plan.steps if step.kernel is not None]
     layer = max((kernel.cost(board).stack_bytes for _, kernel in kernels), default=0)
-    pointers = max((4 * step_window(step).kernel[0] for step, kernel in kernels if kernel.rows), default=0)
+    windows = (step.layer.window for step, _ in kernels if isinstance(step.layer, Windowed))
+    pointers = max((4 * window.kernel[0] for window in windows), default=0)
     return -(-(FIRMWARE_STACK_BYTES + layer + pointers) // 8) * 8
 
 
