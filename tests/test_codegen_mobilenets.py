@@ -94,7 +94,7 @@ def test_cores_without_them_get_no_dsp_instructions_and_no_kernel_calls_memcpy(c
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("no arm-none-eabi-gcc")
     listing = _listing(core, tmp_path, Options().on(core))
-    assert not re.search(r"\t(smla|smlad|smlab|smlat|smmla|smmul|[us]xtb16|pkh|usat16|ssat16)", listing)
+    assert not re.search(r"\t(smla[bdtw]|smlald|smmla|smmul|smuad|[us]xtb16|pkh|[us]sat16)", listing)
     assert "memcpy" not in listing
 
 

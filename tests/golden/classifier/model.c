@@ -23,19 +23,19 @@ __attribute__((noinline)) void model_run(const int8_t *input, int8_t *output)
     for (int32_t y = 0; y < 2; y++) {
         const int8_t *rows[3];
         tinymbn_rows(rows, 3, model_arena + 12, 4, 10, y * 2, 1);
-        model_layer_00_conv(rows, model_arena + y * 9);
+        model_layer_00_conv(rows, model_arena + 52, model_arena + y * 9);
     }
     /* 1 added: add, 2x3x3, 3 -> 2x3x3 */
     model_layer_01_added(model_arena, model_constant_00_bias, model_arena);
     /* 2 table: logistic, 2x3x3 -> 2x3x3 */
-    model_layer_02_table(model_arena, model_arena + 28);
+    model_layer_02_table(model_arena, model_arena + 20);
     /* 3 resized: resize_nearest, 2x3x3 -> 4x2x3 */
-    model_layer_03_resized(model_arena + 28, model_arena + 12);
+    model_layer_03_resized(model_arena + 20, model_arena + 52);
     /* 4 mean: mean, 4x2x3 -> 3 */
-    model_layer_04_mean(model_arena + 12, model_arena + 8);
+    model_layer_04_mean(model_arena + 52, model_arena + 48);
     /* 5 logits: dense, 3 -> 3 */
-    model_layer_05_logits(model_arena + 8, model_arena + 4);
+    model_layer_05_logits(model_arena + 48, model_arena + 44);
     /* 6 scores: softmax, 3 -> 3 */
-    model_layer_06_scores(model_arena + 4, model_arena + 4);
-    memcpy(output + 0, model_arena + 4, 3);
+    model_layer_06_scores(model_arena + 44, model_arena + 44);
+    memcpy(output + 0, model_arena + 44, 3);
 }

@@ -9,38 +9,158 @@
 
 #include "tinymbn_dsp.h"
 #include "tinymbn_fixed_point.h"
+#include "tinymbn_scalar.h"
 
 /* 0 conv: conv2d 3x2/2, 4x5x2 -> 2x3x3 */
-TINYMBN_LAYER model_layer_00_conv(const int8_t *const rows[3], int8_t *output)
+TINYMBN_LAYER model_layer_00_conv(const int8_t *const rows[3], int8_t *scratch, int8_t *output)
 {
-    enum { IN_W = 5, OUT_W = 3, KERNEL_H = 3, KERNEL_W = 2, STRIDE_W = 2, DILATION_W = 1, PAD_LEFT = 0 };
-    enum { C_IN = 2, C_OUT = 3, INPUT_ZERO = -3, OUTPUT_ZERO = -3, WEIGHT_ZERO = 0, LOW = -3, HIGH = 100 };
-    /* weights (C_OUT, KERNEL_H, KERNEL_W, C_IN), bias (C_OUT), multiplier (C_OUT), Q31, shift (C_OUT) */
-    const int8_t *const weights = model_layer_00_conv_weights;
-    const int32_t *const bias = model_layer_00_conv_bias;
-    const int32_t *const multiplier = model_layer_00_conv_multiplier;
-    const int8_t *const shift = model_layer_00_conv_shift;
-    for (int32_t out_x = 0; out_x < OUT_W; out_x++) {
-        const int32_t left = out_x * STRIDE_W - PAD_LEFT;
-        for (int32_t c_out = 0; c_out < C_OUT; c_out++) {
-            const int8_t *weight = weights + c_out * (KERNEL_H * KERNEL_W * C_IN);
-            int32_t accumulator = bias[c_out];
-            for (int32_t k_y = 0; k_y < KERNEL_H; k_y++) {
-                for (int32_t k_x = 0; k_x < KERNEL_W; k_x++, weight += C_IN) {
-                    const int32_t in_x = left + k_x * DILATION_W;
-                    if (rows[k_y] == NULL || in_x < 0 || in_x >= IN_W) {
-                        continue; /* padding adds nothing */
-                    }
-                    const int8_t *const pixel = rows[k_y] + in_x * C_IN;
-                    for (int32_t c_in = 0; c_in < C_IN; c_in++) {
-                        const int32_t value = pixel[c_in] - INPUT_ZERO;
-                        accumulator = tinymbn_accumulate(accumulator, value, weight[c_in] - WEIGHT_ZERO);
-                    }
-                }
-            }
-            const int32_t rescaled = tinymbn_requantize(accumulator, multiplier[c_out], shift[c_out]);
-            output[out_x * C_OUT + c_out] = tinymbn_to_output(rescaled, OUTPUT_ZERO, LOW, HIGH);
+    enum { KERNEL_H = 3, C_IN = 2, INPUT_ZERO = -3, COLUMNS = 6, PAD_LEFT = 0, INSIDE = 5, PAD_RIGHT = 1 };
+    enum { COLUMN = 6, WORDS = 6, NEXT_PIXEL = 24, C_OUT = 3, C_OUT_PAIRS = 2, NEXT_CHANNEL = 1 };
+    enum { STREAM_WORDS = 20, LOW = -3, HIGH = 100 };
+    /* stream (C_OUT_PAIRS, STREAM_WORDS) */
+    const int32_t *const stream = model_layer_00_conv_stream;
+    /* Columns of int16, all rows of one and all channels of each before the next, so that windows lie in one piece. */
+    for (int32_t k = 0; k < KERNEL_H; k++) {
+        tinymbn_half *const column = (tinymbn_half *)(void *)scratch + k * C_IN;
+        if (rows[k] == NULL) {
+            tinymbn_fill_columns(column, COLUMNS, C_IN, COLUMN, INPUT_ZERO);
+            continue;
         }
+        tinymbn_widen_columns(column + PAD_LEFT * COLUMN, rows[k], INSIDE, C_IN, COLUMN);
+        tinymbn_fill_columns(column + (PAD_LEFT + INSIDE) * COLUMN, PAD_RIGHT, C_IN, COLUMN, INPUT_ZERO);
+    }
+    const int8_t *pixels = scratch;
+    const int32_t *end = stream + C_OUT_PAIRS * STREAM_WORDS - 1;
+    { /* 3 pixels */
+        int8_t *out = output;
+        const int32_t *constants = stream;
+        do {
+#if TINYMBN_ASSEMBLER
+            int32_t a0, b0, a1, b1, a2, b2;
+            uint32_t t0, t1, t2, t3, t4;
+            /* clang-format off */
+            __asm__ volatile(
+                "sub %[constants], %[constants], #4\n"
+                "ldr %[a0], [%[constants], #4]\n"
+                "ldr %[b0], [%[constants], #8]\n"
+                "ldr %[t2], [%[x], #24]\n"
+                "ldr %[t3], [%[x], #48]\n"
+                "ldr %[t1], [%[constants], #12]\n"
+                "ldr %[t0], [%[constants], #16]\n"
+                "ldr %[t4], [%[x]]\n"
+                "smlad %[a1], %[t2], %[t1], %[a0]\n"
+                "smlad %[b1], %[t2], %[t0], %[b0]\n"
+                "smlad %[a2], %[t3], %[t1], %[a0]\n"
+                "smlad %[b2], %[t3], %[t0], %[b0]\n"
+                "smlad %[a0], %[t4], %[t1], %[a0]\n"
+                "smlad %[b0], %[t4], %[t0], %[b0]\n"
+                "ldr %[t2], [%[x], #28]\n"
+                "ldr %[t3], [%[x], #52]\n"
+                "ldr %[t1], [%[constants], #20]\n"
+                "ldr %[t0], [%[constants], #24]\n"
+                "ldr %[t4], [%[x], #4]\n"
+                "smlad %[a1], %[t2], %[t1], %[a1]\n"
+                "smlad %[b1], %[t2], %[t0], %[b1]\n"
+                "smlad %[a2], %[t3], %[t1], %[a2]\n"
+                "smlad %[b2], %[t3], %[t0], %[b2]\n"
+                "smlad %[a0], %[t4], %[t1], %[a0]\n"
+                "smlad %[b0], %[t4], %[t0], %[b0]\n"
+                "ldr %[t2], [%[x], #32]\n"
+                "ldr %[t3], [%[x], #56]\n"
+                "ldr %[t1], [%[constants], #28]\n"
+                "ldr %[t0], [%[constants], #32]\n"
+                "ldr %[t4], [%[x], #8]\n"
+                "smlad %[a1], %[t2], %[t1], %[a1]\n"
+                "smlad %[b1], %[t2], %[t0], %[b1]\n"
+                "smlad %[a2], %[t3], %[t1], %[a2]\n"
+                "smlad %[b2], %[t3], %[t0], %[b2]\n"
+                "smlad %[a0], %[t4], %[t1], %[a0]\n"
+                "smlad %[b0], %[t4], %[t0], %[b0]\n"
+                "ldr %[t2], [%[x], #36]\n"
+                "ldr %[t3], [%[x], #60]\n"
+                "ldr %[t1], [%[constants], #36]\n"
+                "ldr %[t0], [%[constants], #40]\n"
+                "ldr %[t4], [%[x], #12]\n"
+                "smlad %[a1], %[t2], %[t1], %[a1]\n"
+                "smlad %[b1], %[t2], %[t0], %[b1]\n"
+                "smlad %[a2], %[t3], %[t1], %[a2]\n"
+                "smlad %[b2], %[t3], %[t0], %[b2]\n"
+                "smlad %[a0], %[t4], %[t1], %[a0]\n"
+                "smlad %[b0], %[t4], %[t0], %[b0]\n"
+                "ldr %[t2], [%[x], #40]\n"
+                "ldr %[t3], [%[x], #64]\n"
+                "ldr %[t1], [%[constants], #44]\n"
+                "ldr %[t0], [%[constants], #48]\n"
+                "ldr %[t4], [%[x], #16]\n"
+                "smlad %[a1], %[t2], %[t1], %[a1]\n"
+                "smlad %[b1], %[t2], %[t0], %[b1]\n"
+                "smlad %[a2], %[t3], %[t1], %[a2]\n"
+                "smlad %[b2], %[t3], %[t0], %[b2]\n"
+                "smlad %[a0], %[t4], %[t1], %[a0]\n"
+                "smlad %[b0], %[t4], %[t0], %[b0]\n"
+                "ldr %[t2], [%[x], #44]\n"
+                "ldr %[t3], [%[x], #68]\n"
+                "ldr %[t1], [%[constants], #52]\n"
+                "ldr %[t0], [%[constants], #56]\n"
+                "ldr %[t4], [%[x], #20]\n"
+                "smlad %[a1], %[t2], %[t1], %[a1]\n"
+                "smlad %[b1], %[t2], %[t0], %[b1]\n"
+                "smlad %[a2], %[t3], %[t1], %[a2]\n"
+                "smlad %[b2], %[t3], %[t0], %[b2]\n"
+                "smlad %[a0], %[t4], %[t1], %[a0]\n"
+                "smlad %[b0], %[t4], %[t0], %[b0]\n"
+                "add %[constants], %[constants], #60\n"
+                : [a0] "=&r"(a0), [b0] "=&r"(b0), [a1] "=&r"(a1), [b1] "=&r"(b1)
+                , [a2] "=&r"(a2), [b2] "=&r"(b2), [t0] "=&r"(t0), [t1] "=&r"(t1)
+                , [t2] "=&r"(t2), [t3] "=&r"(t3), [t4] "=&r"(t4), [constants] "+r"(constants)
+                : [x] "r"(pixels)
+                : "cc", "memory");
+            /* clang-format on */
+#else
+            int32_t a0, b0, a1, b1, a2, b2;
+            a0 = a1 = a2 = constants[0];
+            b0 = b1 = b2 = constants[1];
+            constants += 2;
+            for (int32_t i = 0; i < WORDS; i++) {
+                const int8_t *const words = pixels + i * 4;
+                const uint32_t weight_a = (uint32_t)*constants++;
+                const uint32_t weight_b = (uint32_t)*constants++;
+                const uint32_t x0 = tinymbn_load(words + 0 * NEXT_PIXEL);
+                a0 = tinymbn_smlad(x0, weight_a, a0);
+                b0 = tinymbn_smlad(x0, weight_b, b0);
+                const uint32_t x1 = tinymbn_load(words + 1 * NEXT_PIXEL);
+                a1 = tinymbn_smlad(x1, weight_a, a1);
+                b1 = tinymbn_smlad(x1, weight_b, b1);
+                const uint32_t x2 = tinymbn_load(words + 2 * NEXT_PIXEL);
+                a2 = tinymbn_smlad(x2, weight_a, a2);
+                b2 = tinymbn_smlad(x2, weight_b, b2);
+            }
+#endif
+            const int32_t multiplier_a = constants[0];
+            const int32_t addend_a = constants[1];
+            const int32_t right_a = constants[2];
+            const int32_t multiplier_b = constants[3];
+            const int32_t addend_b = constants[4];
+            const int32_t right_b = constants[5];
+            constants += 6;
+            a0 = tinymbn_round_twice(a0, multiplier_a, addend_a, right_a);
+            out[0] = (int8_t)tinymbn_limit(a0, LOW, HIGH);
+            a1 = tinymbn_round_twice(a1, multiplier_a, addend_a, right_a);
+            out[3] = (int8_t)tinymbn_limit(a1, LOW, HIGH);
+            a2 = tinymbn_round_twice(a2, multiplier_a, addend_a, right_a);
+            out[6] = (int8_t)tinymbn_limit(a2, LOW, HIGH);
+            if (constants > end) {
+                break; /* no channel beside the last one */
+            }
+            b0 = tinymbn_round_twice(b0, multiplier_b, addend_b, right_b);
+            out[0 + NEXT_CHANNEL] = (int8_t)tinymbn_limit(b0, LOW, HIGH);
+            b1 = tinymbn_round_twice(b1, multiplier_b, addend_b, right_b);
+            out[3 + NEXT_CHANNEL] = (int8_t)tinymbn_limit(b1, LOW, HIGH);
+            b2 = tinymbn_round_twice(b2, multiplier_b, addend_b, right_b);
+            out[6 + NEXT_CHANNEL] = (int8_t)tinymbn_limit(b2, LOW, HIGH);
+            out += 2 * NEXT_CHANNEL;
+        } while (constants <= end);
+        pixels += 72;
     }
 }
 
@@ -126,23 +246,34 @@ TINYMBN_LAYER model_layer_04_mean(const int8_t *input, int8_t *output)
 /* 5 logits: dense, 3 -> 3 */
 TINYMBN_LAYER model_layer_05_logits(const int8_t *input, int8_t *output)
 {
-    enum { ROWS = 1, C_IN = 3, C_OUT = 3, INPUT_ZERO = -3, OUTPUT_ZERO = -3, WEIGHT_ZERO = 0, LOW = -128 };
+    enum { ROWS = 1, C_IN = 3, C_OUT = 3, WEIGHT_ZERO = 0, BIASED = 0, OUTPUT_ZERO = -3, LOW = -128 };
     enum { HIGH = 127 };
-    /* weights (C_OUT, C_IN), bias (C_OUT), multiplier (C_OUT), Q31, shift (C_OUT) */
+    /* weights (3, C_IN), bias (C_OUT), multiplier (C_OUT), Q31, shift (C_OUT) */
     const int8_t *const weights = model_layer_05_logits_weights;
     const int32_t *const bias = model_layer_05_logits_bias;
     const int32_t *const multiplier = model_layer_05_logits_multiplier;
     const int8_t *const shift = model_layer_05_logits_shift;
-    for (int32_t row = 0; row < ROWS; row++, input += C_IN, output += C_OUT) {
+    for (int32_t row = 0; row < ROWS; row++, input += C_IN) {
+        const int32_t offset = tinymbn_offset(input, C_IN, WEIGHT_ZERO);
         const int8_t *weight = weights;
-        for (int32_t c_out = 0; c_out < C_OUT; c_out++) {
-            int32_t accumulator = bias[c_out];
-            for (int32_t c_in = 0; c_in < C_IN; c_in++) {
-                const int32_t value = input[c_in] - INPUT_ZERO;
-                accumulator = tinymbn_accumulate(accumulator, value, *weight++ - WEIGHT_ZERO);
+        for (int32_t c_out = 0; c_out < C_OUT; c_out += c_out < C_OUT / 4 * 4 ? 4 : 1) {
+            tinymbn_sums sums = {0};
+            int32_t channels = 1;
+            if (c_out < C_OUT / 4 * 4) {
+                tinymbn_begin_1x4(&sums, bias + c_out, offset);
+                weight = tinymbn_dot_1x4(&sums, input, C_IN, weight, BIASED);
+                channels = 4;
+            } else {
+                sums.a0 = tinymbn_dot(tinymbn_plus(bias[c_out], offset), input, C_IN, weight, BIASED);
+                weight += C_IN;
             }
-            const int64_t rescaled = tinymbn_requantize_once(accumulator, multiplier[c_out], shift[c_out]);
-            output[c_out] = tinymbn_clamp(rescaled + OUTPUT_ZERO, LOW, HIGH);
+            const int32_t accumulators[4] = {sums.a0, sums.a1, sums.a2, sums.a3};
+            for (int32_t i = 0; i < channels; i++) {
+                const int32_t own_multiplier = multiplier[c_out + i];
+                const int32_t own_shift = shift[c_out + i];
+                const int64_t rescaled = tinymbn_requantize_once(accumulators[i], own_multiplier, own_shift);
+                *output++ = tinymbn_clamp(rescaled + OUTPUT_ZERO, LOW, HIGH);
+            }
         }
     }
 }

@@ -24,7 +24,7 @@
 
 extern int8_t model_arena[];
 
-void model_layer_00_conv(const int8_t *const rows[3], int8_t *output);
+void model_layer_00_conv(const int8_t *const rows[3], int8_t *scratch, int8_t *output);
 void model_layer_01_added(const int8_t *a, const int8_t *b, int8_t *output);
 void model_layer_02_table(const int8_t *input, int8_t *output);
 void model_layer_03_resized(const int8_t *input, int8_t *output);

@@ -14,7 +14,7 @@ static void trace_layer_00(int32_t y, model_on_rows on_rows)
 {
     const int8_t *rows[3];
     tinymbn_rows(rows, 3, model_arena + 12, 4, 10, y * 2, 1);
-    model_layer_00_conv(rows, model_arena + y * 9);
+    model_layer_00_conv(rows, model_arena + 52, model_arena + y * 9);
     on_rows(0, y, NULL, 0);
     on_rows(0, y, model_arena + y * 9, 9);
 }
@@ -30,41 +30,41 @@ static void trace_layer_01(model_on_rows on_rows)
 /* 2 table: logistic, 2x3x3 -> 2x3x3 */
 static void trace_layer_02(model_on_rows on_rows)
 {
-    model_layer_02_table(model_arena, model_arena + 28);
+    model_layer_02_table(model_arena, model_arena + 20);
     on_rows(2, 0, NULL, 0);
-    on_rows(2, 0, model_arena + 28, 18);
+    on_rows(2, 0, model_arena + 20, 18);
 }
 
 /* 3 resized: resize_nearest, 2x3x3 -> 4x2x3 */
 static void trace_layer_03(model_on_rows on_rows)
 {
-    model_layer_03_resized(model_arena + 28, model_arena + 12);
+    model_layer_03_resized(model_arena + 20, model_arena + 52);
     on_rows(3, 0, NULL, 0);
-    on_rows(3, 0, model_arena + 12, 24);
+    on_rows(3, 0, model_arena + 52, 24);
 }
 
 /* 4 mean: mean, 4x2x3 -> 3 */
 static void trace_layer_04(model_on_rows on_rows)
 {
-    model_layer_04_mean(model_arena + 12, model_arena + 8);
+    model_layer_04_mean(model_arena + 52, model_arena + 48);
     on_rows(4, 0, NULL, 0);
-    on_rows(4, 0, model_arena + 8, 3);
+    on_rows(4, 0, model_arena + 48, 3);
 }
 
 /* 5 logits: dense, 3 -> 3 */
 static void trace_layer_05(model_on_rows on_rows)
 {
-    model_layer_05_logits(model_arena + 8, model_arena + 4);
+    model_layer_05_logits(model_arena + 48, model_arena + 44);
     on_rows(5, 0, NULL, 0);
-    on_rows(5, 0, model_arena + 4, 3);
+    on_rows(5, 0, model_arena + 44, 3);
 }
 
 /* 6 scores: softmax, 3 -> 3 */
 static void trace_layer_06(model_on_rows on_rows)
 {
-    model_layer_06_scores(model_arena + 4, model_arena + 4);
+    model_layer_06_scores(model_arena + 44, model_arena + 44);
     on_rows(6, 0, NULL, 0);
-    on_rows(6, 0, model_arena + 4, 3);
+    on_rows(6, 0, model_arena + 44, 3);
 }
 
 void model_run_rows(int32_t layer, int32_t first, int32_t rows, model_on_rows on_rows)
@@ -112,5 +112,5 @@ void model_run_traced(const int8_t *input, int8_t *output, model_on_rows on_rows
     trace_layer_04(on_rows);
     trace_layer_05(on_rows);
     trace_layer_06(on_rows);
-    memcpy(output + 0, model_arena + 4, 3);
+    memcpy(output + 0, model_arena + 44, 3);
 }

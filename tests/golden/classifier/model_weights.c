@@ -5,22 +5,13 @@
 
 /* clang-format off */
 
-MODEL_WEIGHTS const int8_t model_layer_00_conv_weights[36] = { /* (C_OUT, KERNEL_H, KERNEL_W, C_IN) */
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,
-    18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34,
-    35, 36,
-};
-
-MODEL_WEIGHTS const int32_t model_layer_00_conv_bias[3] = { /* (C_OUT) */
-    10, 20, 30,
-};
-
-MODEL_WEIGHTS const int32_t model_layer_00_conv_multiplier[3] = { /* (C_OUT), Q31 */
-    1073741824, 1073741824, 1073741824,
-};
-
-MODEL_WEIGHTS const int8_t model_layer_00_conv_shift[3] = { /* (C_OUT) */
-    -3, -3, -3,
+MODEL_WEIGHTS const int32_t model_layer_00_conv_stream[40] = { /* (C_OUT_PAIRS, STREAM_WORDS) */
+    488, 1372, 262146, 1835034, 786442, 2359330, 1310738,
+    2883626, 524294, 2097182, 1048590, 2621478, 1572886, 3145774,
+    1073741824, -20, 3, 1073741824, -20, 3, 2256,
+    0, 3407922, 0, 3932218, 0, 4456514, 0,
+    3670070, 0, 4194366, 0, 4718662, 0, 1073741824,
+    -20, 3, 0, -3, 0,
 };
 
 MODEL_WEIGHTS const int8_t model_constant_00_bias[3] = { /* (3) */
@@ -54,12 +45,12 @@ MODEL_WEIGHTS const int32_t model_layer_03_resized_in_x[2] = { /* (OUT_W) */
     0, 2,
 };
 
-MODEL_WEIGHTS const int8_t model_layer_05_logits_weights[9] = { /* (C_OUT, C_IN) */
+MODEL_WEIGHTS const int8_t model_layer_05_logits_weights[9] = { /* (3, C_IN) */
     1, 2, 3, 4, 5, 6, 7, 8, 9,
 };
 
 MODEL_WEIGHTS const int32_t model_layer_05_logits_bias[3] = { /* (C_OUT) */
-    10, 20, 30,
+    28, 65, 102,
 };
 
 MODEL_WEIGHTS const int32_t model_layer_05_logits_multiplier[3] = { /* (C_OUT), Q31 */

@@ -17,14 +17,8 @@
 #define MODEL_WEIGHTS __attribute__((aligned(MODEL_WEIGHTS_ALIGNMENT)))
 #endif
 
-/* (C_OUT, KERNEL_H, KERNEL_W, C_IN) */
-extern const int8_t model_layer_00_conv_weights[36];
-/* (C_OUT) */
-extern const int32_t model_layer_00_conv_bias[3];
-/* (C_OUT), Q31 */
-extern const int32_t model_layer_00_conv_multiplier[3];
-/* (C_OUT) */
-extern const int8_t model_layer_00_conv_shift[3];
+/* (C_OUT_PAIRS, STREAM_WORDS) */
+extern const int32_t model_layer_00_conv_stream[40];
 /* (3) */
 extern const int8_t model_constant_00_bias[3];
 /* (256), by value + 128 */
@@ -33,7 +27,7 @@ extern const int8_t model_layer_02_table_table[256];
 extern const int32_t model_layer_03_resized_in_y[4];
 /* (OUT_W) */
 extern const int32_t model_layer_03_resized_in_x[2];
-/* (C_OUT, C_IN) */
+/* (3, C_IN) */
 extern const int8_t model_layer_05_logits_weights[9];
 /* (C_OUT) */
 extern const int32_t model_layer_05_logits_bias[3];

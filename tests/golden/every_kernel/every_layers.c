@@ -9,6 +9,7 @@
 
 #include "tinymbn_dsp.h"
 #include "tinymbn_fixed_point.h"
+#include "tinymbn_scalar.h"
 
 /* 0 conv2d 0: conv2d 3x3, 6x5x3 -> 6x5x3 */
 TINYMBN_LAYER every_layer_00_conv2d_0(const int8_t *const rows[3], int8_t *output)
