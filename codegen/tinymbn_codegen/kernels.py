@@ -115,7 +115,7 @@ def choose(layer: AnyLayer, graph: Graph, kernels: KernelSet) -> Kernel:
                 return KERNELS[name]
     if kernels != "plain":
         tensors = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
-        scalar = scalar_kernel(layer, *tensors, armv6m=kernels == "armv6m")
+        scalar = scalar_kernel(layer, *tensors)
         if scalar is not None:
             return KERNELS[scalar]
     match layer:

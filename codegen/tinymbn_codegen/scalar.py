@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tinymbn.fixedpoint import DENSE_STEPS, accumulator_limits
 from tinymbn.graph import Tensor
-from tinymbn.layers import AnyLayer, Conv2D, Dense, Depthwise, Shape, Weights, Window
+from tinymbn.layers import AnyLayer, Conv2D, Dense, Depthwise, Padding, Shape, Weights, Window
 from tinymbn_codegen.kernel_code import KernelCode
 
 ScalarName = Literal["scalar_pointwise", "scalar_conv2d", "scalar_depthwise", "scalar_dense"]
@@ -55,23 +55,15 @@ class Block:
     end: int
 
 
-def scalar_kernel(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bool) -> ScalarName | None:
-    """The kernel that takes a layer; None: none does.
-
-    Args:
-        layer: of any kind.
-        input: the tensor it reads first.
-        output: the tensor it makes.
-        armv6m: for Cortex-M0 and M0+, not for cores with more registers.
-    """
+def scalar_kernel(layer: AnyLayer, input: Tensor, output: Tensor) -> ScalarName | None:
+    """The kernel that takes a layer, which reads ``input`` first and makes ``output``; None: none does."""
     match layer:
         case Conv2D() if layer.window == Window((1, 1)):
             return "scalar_pointwise"
-        case Conv2D() | Depthwise() if isinstance(layer, Conv2D) or input.shape[2] == 1 < output.shape[2]:
-            # Of one input channel all outputs read the same pixels.
+        case Conv2D() | Depthwise() if _is_convolution(layer, input, output):
             return "scalar_conv2d" if math.prod(layer.window.kernel) <= MOST_TAPS else None
         case Depthwise() if max(layer.window.kernel) <= MOST_DEPTHWISE_TAPS:
-            blocks = depthwise_blocks(layer.window, input.shape, output.shape, armv6m=armv6m)
+            blocks = depthwise_blocks(layer.window, input.shape, output.shape)
             return "scalar_depthwise" if len(blocks) <= MOST_BLOCKS else None
         case Dense():
             return "scalar_dense"
@@ -80,7 +72,7 @@ def scalar_kernel(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: boo
 
 def scalar_code(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bool) -> KernelCode:
     """What the template of the kernel is told that takes this layer."""
-    name = scalar_kernel(layer, input, output, armv6m=armv6m)
+    name = scalar_kernel(layer, input, output)
     assert name is not None
     if isinstance(layer, Conv2D | Depthwise):
         parameters = f"const int8_t *const rows[{layer.window.kernel[0]}], int8_t *output"
@@ -90,18 +82,30 @@ def scalar_code(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bool)
         template=f"layers/{name}.c.j2",
         parameters=parameters,
         numbers=scalar_numbers(layer, input, output, armv6m=armv6m),
-        details=scalar_details(layer, input, output, armv6m=armv6m),
+        details=scalar_details(layer, input, output),
         constants=scalar_constants(layer, input, output, armv6m=armv6m),
     )
 
 
+def _is_convolution(layer: Conv2D | Depthwise | Dense, input: Tensor, output: Tensor) -> bool:
+    """Whether several output channels read the same input: those of one input channel do as well."""
+    return not isinstance(layer, Depthwise) or input.shape[2] == 1 < output.shape[2]
+
+
 def scalar_numbers(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bool) -> dict[str, int]:
-    """Every number of a layer that has a kernel here, under the names of the template."""
+    """Every number of a layer that has a kernel here, under the names of the template.
+
+    Args:
+        layer: with a kernel here.
+        input: what it reads.
+        output: what it makes.
+        armv6m: for Cortex-M0 and M0+, which have fewer registers.
+    """
     assert isinstance(layer, Conv2D | Depthwise | Dense)
     weights, activation = layer.weights, layer.activation
     biased = _is_biased(layer, input, output, armv6m)
     numbers: dict[str, int]
-    match scalar_kernel(layer, input, output, armv6m=armv6m):
+    match scalar_kernel(layer, input, output):
         case "scalar_pointwise":
             width = input.shape[1]
             numbers = {"WIDTH": width, "PAIRED": 0 if armv6m else width // 2 * 2}
@@ -110,13 +114,13 @@ def scalar_numbers(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bo
             numbers = _conv2d_numbers(layer.window, input.shape, output.shape, armv6m)
         case "scalar_depthwise":
             assert isinstance(layer, Depthwise)
-            numbers = _depthwise_numbers(layer.window, input.shape, output.shape, armv6m)
+            numbers = _depthwise_numbers(layer.window, input.shape, output.shape)
             numbers |= {"INPUT_ZERO": input.zero_point}
         case _:
             numbers = {"ROWS": math.prod(input.shape[:-1])}
     numbers |= {"C_IN": input.shape[-1], "C_OUT": output.shape[-1]}
     numbers |= {"WEIGHT_ZERO": weights.zero_point + _SIGN * biased}
-    if not isinstance(layer, Depthwise) or input.shape[2] == 1 < output.shape[2]:
+    if _is_convolution(layer, input, output):
         numbers |= {"BIASED": int(biased)}
     numbers |= {"OUTPUT_ZERO": output.zero_point, "LOW": activation.low, "HIGH": activation.high}
     if isinstance(layer, Dense):
@@ -124,19 +128,20 @@ def scalar_numbers(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bo
     return numbers | {"RIGHT": _right(layer, input), "RELU": int(activation.low >= output.zero_point)}
 
 
-def scalar_details(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bool) -> dict[str, Any]:
-    """What a template is told but numbers."""
+def scalar_details(layer: AnyLayer, input: Tensor, output: Tensor) -> dict[str, Any]:
+    """What the template is told besides numbers."""
     if isinstance(layer, Dense):
         return {"steps": layer.steps is not None}
-    if isinstance(layer, Depthwise):
-        return {"blocks": depthwise_blocks(layer.window, input.shape, output.shape, armv6m=armv6m)}
-    return {}
+    assert isinstance(layer, Conv2D | Depthwise)
+    if scalar_kernel(layer, input, output) == "scalar_depthwise":
+        return {"blocks": depthwise_blocks(layer.window, input.shape, output.shape)}
+    return {"padded": _is_padded(layer)}
 
 
 def scalar_constants(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: bool) -> tuple[Constant, ...]:
     """What a layer that has a kernel here reads from flash."""
     assert isinstance(layer, Conv2D | Depthwise | Dense)
-    kernel = scalar_kernel(layer, input, output, armv6m=armv6m)
+    kernel = scalar_kernel(layer, input, output)
     weights = layer.weights
     rows = _rows(layer)
     if kernel == "scalar_depthwise":
@@ -154,7 +159,7 @@ def scalar_constants(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: 
         shift = np.where(weights.multiplier == 0, 0, -shift - right).astype(np.int8)
     found.append(("multiplier", weights.multiplier, "(C_OUT), Q31"))
     found.append(("shift", shift, "(C_OUT)"))
-    if kernel == "scalar_conv2d":
+    if kernel == "scalar_conv2d" and _is_padded(layer):
         assert isinstance(layer, Conv2D | Depthwise)
         numbers = _conv2d_numbers(layer.window, input.shape, output.shape, armv6m)
         size = numbers["PIECE"] + (numbers["NEXT"] if numbers["PIXELS"] == 2 else 0)
@@ -162,9 +167,9 @@ def scalar_constants(layer: AnyLayer, input: Tensor, output: Tensor, *, armv6m: 
     return tuple(found)
 
 
-def depthwise_blocks(window: Window, shape: Shape, output: Shape, *, armv6m: bool) -> tuple[Block, ...]:
+def depthwise_blocks(window: Window, shape: Shape, output: Shape) -> tuple[Block, ...]:
     """A row of outputs in groups of equal size; where they do not fill it, the last begins within the one before."""
-    width, size = output[1], _depthwise_pixels(output, armv6m)
+    width, size = output[1], _depthwise_pixels(output)
     starts = [*range(0, width - size + 1, size)]
     if starts[-1] + size < width:
         starts.append(width - size)
@@ -181,11 +186,11 @@ def depthwise_blocks(window: Window, shape: Shape, output: Shape, *, armv6m: boo
     return tuple(blocks)
 
 
-def _depthwise_pixels(output: Shape, armv6m: bool) -> int:
+def _depthwise_pixels(output: Shape) -> int:
     return min(output[1], 2)
 
 
-def _depthwise_numbers(window: Window, shape: Shape, output: Shape, armv6m: bool) -> dict[str, int]:
+def _depthwise_numbers(window: Window, shape: Shape, output: Shape) -> dict[str, int]:
     """The numbers of a depthwise window; bit k of PADDED is set where its row k may lie in the padding."""
     padded = 0
     for k in range(window.kernel[0]):
@@ -195,7 +200,7 @@ def _depthwise_numbers(window: Window, shape: Shape, output: Shape, armv6m: bool
     return _window_numbers(window) | {
         "PER_INPUT": output[2] // shape[2],
         "PADDED": padded,
-        "PIXELS": _depthwise_pixels(output, armv6m),
+        "PIXELS": _depthwise_pixels(output),
     }
 
 
@@ -225,10 +230,13 @@ def _window_numbers(window: Window) -> dict[str, int]:
     return numbers | {"DILATION_W": window.dilation[1], "PAD_LEFT": window.padding.left}
 
 
+def _is_padded(layer: Conv2D | Depthwise | Dense) -> bool:
+    return not isinstance(layer, Dense) and layer.window.padding != Padding()
+
+
 def _is_biased(layer: Conv2D | Depthwise | Dense, input: Tensor, output: Tensor, armv6m: bool) -> bool:
     """Whether weights lie in flash without a sign: it pays where the sum of the input serves several channels."""
-    shared = not isinstance(layer, Depthwise) or input.shape[2] == 1 < output.shape[2]
-    return armv6m and shared and layer.channels >= _CHANNELS
+    return armv6m and _is_convolution(layer, input, output) and layer.channels >= _CHANNELS
 
 
 def _rows(layer: Conv2D | Depthwise | Dense) -> NDArray[np.int8]:
@@ -239,7 +247,7 @@ def _rows(layer: Conv2D | Depthwise | Dense) -> NDArray[np.int8]:
 def _right(layer: Conv2D | Depthwise, input: Tensor) -> int:
     """By how many bits all channels are shifted right at least, 1 or 2; 0: not all are, or 32 bits may not hold it."""
     weights = layer.weights
-    shifted = -weights.shift[weights.multiplier > 0]  # a factor of 0 is one of 2**-31 * 0 as well
+    shifted = -weights.shift[weights.multiplier > 0]  # a factor of 0 is 0 with any shift
     least = int(shifted.min(initial=2))
     if least == 1:
         # The sum's upper half, and twice a zero point; of two bits and more the half is smaller by itself.
@@ -251,8 +259,8 @@ def _right(layer: Conv2D | Depthwise, input: Tensor) -> int:
 def _folded_bias(weights: Weights, rows: NDArray[np.int8], input_zero: int) -> NDArray[np.int32]:
     """Where an accumulator starts if inputs count as they are, modulo 2**32."""
     total = (rows.astype(np.int64) - weights.zero_point).sum(axis=1)
-    folded: NDArray[np.int32] = (weights.bias - input_zero * total).astype(np.uint32).astype(np.int32)
-    return folded
+    folded: NDArray[np.int64] = weights.bias - input_zero * total
+    return folded.astype(np.uint32).astype(np.int32)
 
 
 def _side_by_side(rows: NDArray[np.int8]) -> NDArray[np.int8]:

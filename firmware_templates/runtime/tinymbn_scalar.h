@@ -1,5 +1,5 @@
-/* The heart of the kernels for cores without DSP instructions: sums of products that stay in registers, and their way to
- * bytes. All is inlined into a layer, whose constants decide what remains of it.
+/* The heart of the kernels for cores without DSP instructions: sums of products that stay in registers, and their
+ * way to bytes. All is inlined into a layer, whose constants decide what remains of it.
  *
  * Sums are modulo 2^32, so that whatever is constant is part of the bias already: it is
  *     bias - INPUT_ZERO * sum (weight - WEIGHT_ZERO)
@@ -13,7 +13,12 @@
 
 #include "tinymbn_fixed_point.h"
 
+/* Without optimisation nothing that is constant goes away: then they stay functions. */
+#ifdef __OPTIMIZE__
 #define TINYMBN_INLINE static inline __attribute__((always_inline))
+#else
+#define TINYMBN_INLINE static inline
+#endif
 
 /* Whether a product of 64 bits is made of four smaller ones: Armv6-M has no instruction for it. */
 #ifndef TINYMBN_HALVES
@@ -40,11 +45,12 @@ TINYMBN_INLINE int32_t tinymbn_plus(int32_t a, int32_t b)
 
 /* ------------------------------------------------------------------------------------------- from sums to bytes */
 
-/* How the sums of a layer become bytes. */
+/* How the sums of a layer become bytes.
+ * right: 1 or 2: no channel is shifted right by less, and shifts are to the right and count from there; 0: any shift.
+ * relu: low is not below zero, so that what is negative ends up at low, however it is rounded. */
 typedef struct {
-    int32_t
-        right; /* 1 or 2: no channel is shifted right by less, and shifts count from there; 0: any shift, as it is */
-    bool relu; /* low >= zero: what is negative ends up at low, however it is rounded */
+    int32_t right;
+    bool relu;
     int32_t zero;
     int32_t low;
     int32_t high;
@@ -60,7 +66,7 @@ static __attribute__((noinline, unused)) int32_t tinymbn_upper(int32_t x, int32_
     const uint32_t low = (uint16_t)multiplier;
     const int32_t x_high = x >> 16;
     const int32_t high = multiplier >> 16;
-    /* Within 32 bits: x_high * low is at least -2^31 + 2^15, at most 2^31 - 2^16 - 2^15, and x_low * high < 2^31 - 2^16. */
+    /* Within 32 bits: |x_high * low| <= 2^31 - 2^15, where it is positive 2^31 - 2^16 - 2^15, as x_low * high. */
     const int32_t first = x_high * (int32_t)low + (int32_t)((x_low * low) >> 16) + (nudge >> 16);
     const int32_t second = (int32_t)x_low * high + (int32_t)(uint16_t)first;
     const int32_t upper = x_high * high + (first >> 16);
