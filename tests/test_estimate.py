@@ -22,6 +22,7 @@ from tinymbn_codegen.options import KernelSet, Options
 from tinymbn_codegen.plan import Plan, Step, make_plan
 
 _SHA256 = "5a" * 32
+_SETS: dict[CoreClass, KernelSet] = {"armv6m": "armv6m", "armv7m": "armv7m"}
 _KEPT = frozenset({"dead_channels"})  # counted by hand, whatever the values
 _RELU = Quant(0.05, -128)
 _SAME = Padding(1, 1, 1, 1)
@@ -67,21 +68,22 @@ def _separable(size: int, channels: int) -> Graph:
 def _step(kernel: str, layer_of: Graph, index: int, core: CoreClass = "dsp") -> dict[str, int]:
     """What is counted of a layer, had it this kernel."""
     step = make_plan(layer_of, Options(kernels="plain", without=_KEPT), _SHA256).steps[index]
-    return turns(_with_kernel(step, kernel), core)
+    return turns(replace(_with_kernel(step, kernel), kernel_set=_SETS.get(core, "dsp")), core)
 
 
 def _with_kernel(step: Step, kernel: str) -> Step:
-    return replace(step, kernel=replace(KERNELS["conv2d"], name=kernel))
+    return replace(step, kernel=KERNELS[kernel])
 
 
 def test_every_kernel_is_counted() -> None:
     assert set(KERNELS) <= set(COUNTED)
 
 
-def test_pointwise_counts_by_hand() -> None:
+def test_convolution_of_1x1_counts_by_hand() -> None:
     # 8x8x3 -> conv at stride 2 4x4x4 -> depthwise 4x4x4 -> 1x1 4x4x8
-    counted = _step("pointwise", _separable(8, 4), 2)
-    assert counted == {"calls": 4, "rows": 4, "pixels": 16, "outputs": 128, "macs": 512}
+    counted = _step("conv2d", _separable(8, 4), 2)
+    taps = {f"{name}, 1 wide inside": 128 for name in ("outputs", "tested taps", "taps")}
+    assert counted == {"calls": 4, "rows": 4, "pixels": 16, "macs": 512} | taps
 
 
 def test_depthwise_counts_only_taps_in_the_map() -> None:

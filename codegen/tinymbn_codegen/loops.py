@@ -27,6 +27,7 @@ _UNROLLED = 4  # turns from which loops stay loops
 _WORD_SIZES = (1, 2, 4)  # bytes
 _SIDE_BY_SIDE = 4  # output channels of a scalar kernel's inner loop
 _PACKED_WORDS = 8  # words of a pixel beyond which the weights of two channels share a word
+_CODE_BLOCKS = 3  # of a scalar depthwise row: its two ends, and what lies between
 _REACH = 4091  # bytes from a pointer to a word that a load reaches, and four more
 _LEAST_REACH = 16  # words of each pixel of a tile; where fewer are reached, tiles are smaller
 _SLOTS = 3  # rows under a depthwise window of the DSP kernel
@@ -200,8 +201,8 @@ def _copied(size: int) -> tuple[tuple[str, int], ...]:
 
 def _scalar_pointwise(step: Step, core: CoreClass) -> Turns:
     s = _Windowed(step)
-    paired = 0 if core == "armv6m" else s.width // 2 * 2 * s.out_h
-    return {"pixels": s.pixels} | _blocks(step, core, paired, s.pixels - paired, s.c_in, s.c_out)
+    paired = 0 if step.kernel_set == "armv6m" else s.width // 2 * 2 * s.out_h
+    return {"pixels": s.pixels} | _blocks(step, paired, s.pixels - paired, s.c_in, s.c_out)
 
 
 def _scalar_conv2d(step: Step, core: CoreClass) -> Turns:
@@ -209,14 +210,14 @@ def _scalar_conv2d(step: Step, core: CoreClass) -> Turns:
     stride, left, extent = s.window.stride[1], s.window.padding.left, s.window.extent[1]
     inside = min(-(-left // stride), s.out_w)
     inside_end = max(inside, min((s.width + left - extent) // stride + 1, s.out_w))
-    together = 1 if core == "armv6m" or inside_end - inside < 2 else 2
+    together = 1 if step.kernel_set == "armv6m" or inside_end - inside < 2 else 2
     whole = (inside_end - inside) // together * together
     piece = s.window.kernel[1] if s.window.dilation[1] == 1 else 1
     pieces = s.taps // piece
     edge = s.out_w - whole
     taken = s.c_in * s.taps
     fours = s.c_out // _SIDE_BY_SIDE
-    found = _blocks(step, core, whole * s.out_h if together == 2 else 0, 0, taken, s.c_out)
+    found = _blocks(step, whole * s.out_h if together == 2 else 0, 0, taken, s.c_out)
     single = whole * s.out_h if together == 1 else 0
     return found | {
         "pixels": s.pixels,
@@ -229,18 +230,18 @@ def _scalar_conv2d(step: Step, core: CoreClass) -> Turns:
         "rests": s.pixels * (s.c_out % _SIDE_BY_SIDE),
         "rest macs": s.pixels * (s.c_out % _SIDE_BY_SIDE) * taken,
         "outputs": s.outputs,
-        "summed": s.pixels * taken * (core == "armv6m" or _weight_zero(step)),
+        "summed": s.pixels * taken * (step.kernel_set == "armv6m" or _weight_zero(step)),
     }
 
 
 def _scalar_depthwise(step: Step, core: CoreClass) -> Turns:
     s = _Windowed(step)
-    together = 1 if core == "armv6m" or s.out_w == 1 else 2
+    together = 1 if step.kernel_set == "armv6m" or s.out_w == 1 else 2
     blocks = -(-s.out_w // together)
     rows = s.valid_rows * blocks * s.c_out
     many = s.window.kernel[0] > _SLOTS  # rows of the window in a loop
-    return {
-        "blocks": s.out_h * blocks * s.c_out,
+    return s.by_width({"blocks": s.out_h * blocks * s.c_out}) | {
+        "code blocks": s.out_h * min(blocks, _CODE_BLOCKS),
         "outputs": s.out_h * blocks * together * s.c_out,
         "kernel rows": s.out_h * s.window.kernel[0] * blocks * s.c_out,
         "loop rows": rows * many,
@@ -252,11 +253,13 @@ def _scalar_depthwise(step: Step, core: CoreClass) -> Turns:
 
 def _scalar_dense(step: Step, core: CoreClass) -> Turns:
     rows, c_in, outputs = _dense_sizes(step)
-    found = _blocks(step, core, 0, rows, c_in, outputs // rows)
-    return {"calls": 1, "pixels": rows} | found
+    found = _blocks(step, 0, rows, c_in, outputs // rows)
+    assert isinstance(step.layer, Dense)
+    stepped = outputs if step.layer.steps is not None else 0
+    return {"calls": 1, "pixels": rows, "stepped outputs": stepped} | found
 
 
-def _blocks(step: Step, core: CoreClass, paired: int, alone: int, c_in: int, c_out: int) -> Turns:
+def _blocks(step: Step, paired: int, alone: int, c_in: int, c_out: int) -> Turns:
     """The sums of scalar kernels: four channels of two pixels, of one, and channels that are left over."""
     fours, rest = divmod(c_out, _SIDE_BY_SIDE)
     pixels = paired + alone
@@ -268,7 +271,7 @@ def _blocks(step: Step, core: CoreClass, paired: int, alone: int, c_in: int, c_o
         "rests": pixels * rest,
         "rest macs": pixels * rest * c_in,
         "outputs": pixels * c_out,
-        "summed": pixels * c_in * ((core == "armv6m" and fours > 0) or _weight_zero(step)),
+        "summed": pixels * c_in * ((step.kernel_set == "armv6m" and fours > 0) or _weight_zero(step)),
     }
 
 
