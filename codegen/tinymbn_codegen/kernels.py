@@ -73,8 +73,8 @@ KERNELS = {
     for kernel in (
         Kernel("conv2d", rows=True, armv6m=Cost(192, 490), armv7m=Cost(144, 410)),
         Kernel("depthwise", rows=True, armv6m=Cost(208, 490), armv7m=Cost(144, 400)),
-        Kernel("scalar_conv2d", rows=True, armv6m=Cost(320, 960), armv7m=Cost(352, 1250)),
-        Kernel("scalar_pointwise", rows=True, armv6m=Cost(304, 640), armv7m=Cost(336, 960)),
+        Kernel("scalar_conv2d", rows=True, armv6m=Cost(256, 900), armv7m=Cost(288, 1250)),
+        Kernel("scalar_pointwise", rows=True, armv6m=Cost(256, 600), armv7m=Cost(288, 900)),
         Kernel("scalar_depthwise", rows=True, armv6m=Cost(176, 1100), armv7m=Cost(144, 920)),
         Kernel("scalar_dense", rows=False, armv6m=Cost(192, 560), armv7m=Cost(160, 450)),
         Kernel("dense", rows=False, armv6m=Cost(128, 380), armv7m=Cost(80, 300)),
