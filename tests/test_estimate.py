@@ -68,7 +68,8 @@ def _separable(size: int, channels: int) -> Graph:
 def _step(kernel: str, layer_of: Graph, index: int, core: CoreClass = "dsp") -> dict[str, int]:
     """What is counted of a layer, had it this kernel."""
     step = make_plan(layer_of, Options(kernels="plain", without=_KEPT), _SHA256).steps[index]
-    return turns(replace(_with_kernel(step, kernel), kernel_set=_SETS.get(core, "dsp")), core)
+    chosen = replace(step.options, kernels=_SETS.get(core, "dsp"))
+    return turns(replace(_with_kernel(step, kernel), options=chosen), core)
 
 
 def _with_kernel(step: Step, kernel: str) -> Step:

@@ -201,7 +201,7 @@ def _copied(size: int) -> tuple[tuple[str, int], ...]:
 
 def _scalar_pointwise(step: Step, core: CoreClass) -> Turns:
     s = _Windowed(step)
-    paired = 0 if step.kernel_set == "armv6m" else s.width // 2 * 2 * s.out_h
+    paired = 0 if step.options.kernels == "armv6m" else s.width // 2 * 2 * s.out_h
     return {"pixels": s.pixels} | _blocks(step, paired, s.pixels - paired, s.c_in, s.c_out)
 
 
@@ -210,7 +210,7 @@ def _scalar_conv2d(step: Step, core: CoreClass) -> Turns:
     stride, left, extent = s.window.stride[1], s.window.padding.left, s.window.extent[1]
     inside = min(-(-left // stride), s.out_w)
     inside_end = max(inside, min((s.width + left - extent) // stride + 1, s.out_w))
-    together = 1 if step.kernel_set == "armv6m" or inside_end - inside < 2 else 2
+    together = 1 if step.options.kernels == "armv6m" or inside_end - inside < 2 else 2
     whole = (inside_end - inside) // together * together
     piece = s.window.kernel[1] if s.window.dilation[1] == 1 else 1
     pieces = s.taps // piece
@@ -230,13 +230,13 @@ def _scalar_conv2d(step: Step, core: CoreClass) -> Turns:
         "rests": s.pixels * (s.c_out % _SIDE_BY_SIDE),
         "rest macs": s.pixels * (s.c_out % _SIDE_BY_SIDE) * taken,
         "outputs": s.outputs,
-        "summed": s.pixels * taken * (step.kernel_set == "armv6m" or _weight_zero(step)),
+        "summed": s.pixels * taken * (step.options.kernels == "armv6m" or _weight_zero(step)),
     }
 
 
 def _scalar_depthwise(step: Step, core: CoreClass) -> Turns:
     s = _Windowed(step)
-    together = 1 if step.kernel_set == "armv6m" or s.out_w == 1 else 2
+    together = 1 if step.options.kernels == "armv6m" or s.out_w == 1 else 2
     blocks = -(-s.out_w // together)
     rows = s.valid_rows * blocks * s.c_out
     many = s.window.kernel[0] > _SLOTS  # rows of the window in a loop
@@ -271,7 +271,7 @@ def _blocks(step: Step, paired: int, alone: int, c_in: int, c_out: int) -> Turns
         "rests": pixels * rest,
         "rest macs": pixels * rest * c_in,
         "outputs": pixels * c_out,
-        "summed": pixels * c_in * ((step.kernel_set == "armv6m" and fours > 0) or _weight_zero(step)),
+        "summed": pixels * c_in * ((step.options.kernels == "armv6m" and fours > 0) or _weight_zero(step)),
     }
 
 
