@@ -261,7 +261,7 @@ static inline int32_t tinymbn_lane(int32_t x)
     return (x & ~3) + ((x & 1) << 1) + ((x & 2) >> 1);
 }
 
-/* A pixel of a row as TensorFlow Lite has it, into pairs: words `step` apart. */
+/* A pixel of a row as TensorFlow Lite has it, into pairs: words step apart. */
 static inline void tinymbn_put_pairs(const int8_t *pixel, int32_t channels, tinymbn_word *to, int32_t step)
 {
     const int32_t pairs = (channels + 1) / 2;
@@ -283,7 +283,7 @@ static inline void tinymbn_put_pairs(const int8_t *pixel, int32_t channels, tiny
     }
 }
 
-/* Columns of halfwords: one value throughout. `step` halfwords lie between columns. */
+/* Columns of halfwords, step apart: one value throughout. */
 static inline void tinymbn_fill_columns(tinymbn_half *to, int32_t columns, int32_t channels, int32_t step,
                                         int32_t value)
 {
@@ -306,7 +306,7 @@ static inline void tinymbn_widen_six(tinymbn_half *to, tinymbn_half *other, cons
     other[2] = (tinymbn_half)f;
 }
 
-/* Four bytes as halfwords, `step` apart. */
+/* Four bytes as halfwords, step apart. */
 static inline void tinymbn_widen_four(tinymbn_half *to, int32_t step, const int8_t *from)
 {
     const int8_t a = from[0], b = from[1], c = from[2], d = from[3];
