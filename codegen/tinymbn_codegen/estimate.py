@@ -143,6 +143,8 @@ def estimate(plan: Plan, board: Board) -> Estimate | None:
         return Amount(round(count), round(count * formulas[name].cycles * factor.times))
 
     layers, schedule = instructions_of(plan, core, formulas)
+    if any(step.kernel is not None and count <= 0 for step, count in zip(plan.steps, layers, strict=True)):
+        return None  # a kernel as another class has it, none of whose loops was measured on this one
     return Estimate(
         layers=tuple(
             amount(count, step.kernel.name) if step.kernel is not None else Amount(0, 0)
