@@ -175,8 +175,10 @@ def test_an_unknown_schema_is_refused() -> None:
 @pytest.mark.parametrize("graph", [every_kernel(), classifier(), _separable(16, 8)], ids=lambda graph: graph.name)
 def test_every_board_has_an_estimate_of_every_kernel_it_is_given(name: str, graph: Graph) -> None:
     board = load_board(name)
-    kernels: tuple[KernelSet, ...] = ("chosen", "armv7m", "plain")
-    for chosen in kernels:
+    sets: tuple[KernelSet, ...] = (
+        ("chosen", "plain") if core_class(board.core) == "armv6m" else ("chosen", "armv7m", "plain")
+    )
+    for chosen in sets:
         plan = _plan(graph, board, chosen)
         found = estimate(plan, board)
         assert found is not None, [step.kernel.name for step in plan.steps if step.kernel is not None]
@@ -184,6 +186,13 @@ def test_every_board_has_an_estimate_of_every_kernel_it_is_given(name: str, grap
         for step, amount in zip(plan.steps, found.layers, strict=True):
             assert (amount.instructions > 0) == (step.kernel is not None), step.layer.name
             assert amount.cycles > 0 or step.kernel is None
+
+
+def test_there_is_none_where_a_kernel_was_never_measured_so() -> None:
+    board = load_board("qemu-m0")
+    assert estimate(_plan(_separable(16, 8), board, "armv6m"), board) is not None
+    assert estimate(_plan(_separable(16, 8), board, "armv7m"), board) is None
+    assert estimate(_plan(_separable(16, 8), board, "dsp"), board) is None
 
 
 def test_there_is_none_for_the_computer_itself() -> None:
