@@ -215,7 +215,7 @@ def test_operands_that_are_constants_do_not_scale_and_are_told() -> None:
 @pytest.mark.parametrize("board_name", ["qemu-m0", "qemu-m3", "stm32f7"])
 def test_the_budget_is_at_least_what_the_linker_uses_and_not_much_more(board_name: str) -> None:
     board, folder = load_board(board_name), firmware(board_name)
-    budget = make_budget(make_plan(model(), OPTIONS, ""), board)
+    budget = make_budget(make_plan(model(), OPTIONS.on(board.core), ""), board)
     used = {u.name: u.used for u in memory_usage(read_sections(folder / "firmware.elf"), read_project(folder).memory)}
     for room in budget.rooms:
         assert used[room.memory.name] <= room.used, room.memory.name
