@@ -121,7 +121,7 @@ def _held_out(core: CoreClass, quick: bool) -> Cases:
     models: dict[str, Make] = {"digits": partial(load_model, SHIPPED_MODEL)}
     if core == "armv6m":
         models["mobilenet_v1_0.1_32x32x1"] = partial(mobilenet_v1, 0.1, 32, 32, 1, 10)
-        models["mobilenet_v2_0.1_24x24x3"] = partial(mobilenet_v2, 0.05, 24, 24, 3, 4)
+        models["mobilenet_v2_0.05_24x24x3"] = partial(mobilenet_v2, 0.05, 24, 24, 3, 4)
     else:
         models |= NETWORKS
         for name in ("person_detect", "vww_96_int8"):
