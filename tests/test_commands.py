@@ -381,7 +381,7 @@ def test_profile_counts_instructions_in_an_emulator_and_says_so(board: str, run:
     assert 0.9 < layers / values["total"] < 1.1
     macs = sum(layer["macs"] for layer in values["layers"])
     assert macs == model().macs
-    assert 2 < values["total"] / macs < 100
+    assert 1 < values["total"] / macs < 100
 
 
 def test_profile_twice_counts_the_same_but_for_a_tick_of_the_boards_counter(run: Run) -> None:

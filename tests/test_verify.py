@@ -121,7 +121,7 @@ def test_json_and_the_report_say_what_was_compared_and_with_what(run: Run, tmp_p
     assert values["emulated"] is True
     assert values["model"]["name"] == "digits"
     assert len(values["model"]["sha256"]) == 64
-    assert values["options"] == Options().text
+    assert values["options"] == Options().on("cortex-m4").text
     assert "gcc" in values["compiler"]
     assert values["compiler"].endswith("-O2")
     assert 0 < values["stack"]["used"] < values["stack"]["reserved"]

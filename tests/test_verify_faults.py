@@ -68,28 +68,34 @@ def flip(elf: Path, place: tuple[int, int], chance: random.Random) -> None:
     elf.write_bytes(data)
 
 
-def readers() -> dict[str, int]:
+def plan_on(board: str) -> Plan:
+    """Of the digits, with the kernels of the board's core."""
+    return plan(options=Options().on(load_board(board).core))
+
+
+def readers(board: str) -> dict[str, int]:
     """The first layer that reads each array."""
     found: dict[str, int] = {}
-    for step in plan().steps:
-        for constant in constants_of(plan(), step):
+    for step in plan_on(board).steps:
+        for constant in constants_of(plan_on(board), step):
             found.setdefault(constant.symbol, step.index)
     return found
 
 
 def test_every_array_of_the_model_is_in_the_firmware_whole() -> None:
-    sizes = {constant.symbol: len(constant.bytes) for constant in all_constants(plan())}
     for board in ("qemu-m0", "qemu-m3", "host"):
+        sizes = {constant.symbol: len(constant.bytes) for constant in all_constants(plan_on(board))}
         places = places_of(firmware(board) / "firmware.elf", set(sizes))
         assert {symbol: size for symbol, (_, size) in places.items()} == sizes
 
 
 def some_flips(count: int) -> Iterator[tuple[str, str, int]]:
     """Board, array and seed: every array as often as every other, the boards in turn."""
-    symbols = sorted(readers())
-    random.Random(7).shuffle(symbols)
     for number in range(count):
-        yield EMULATED[number % len(EMULATED)], symbols[number % len(symbols)], number
+        board = EMULATED[number % len(EMULATED)]
+        symbols = sorted(readers(board))
+        random.Random(7).shuffle(symbols)
+        yield board, symbols[number % len(symbols)], number
 
 
 def test_one_flipped_bit_of_any_constant_is_found_and_its_layer_named(
@@ -102,7 +108,7 @@ def test_one_flipped_bit_of_any_constant_is_found_and_its_layer_named(
         flip(elf, places_of(elf, {symbol})[symbol], random.Random(seed))
         found = difference(board, folder, count=1)
         told = f"{board}, {symbol}, seed {seed}: {found.text}"
-        assert (found.cause, found.index) == ("constants", readers()[symbol]), told
+        assert (found.cause, found.index) == ("constants", readers(board)[symbol]), told
         assert f"layer {found.index} " in found.text, told
 
 
