@@ -20,6 +20,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from tests.command_line import Run
 from tests.firmwares import DIGITS, EMULATED, STREAMED, copy, firmware, make, model, replace, run_verify
+from tinymbn.board import load_board
 from tinymbn.errors import LinkError
 from tinymbn.verdict import Cause, Difference
 from tinymbn_codegen.constants import all_constants, constants_of
