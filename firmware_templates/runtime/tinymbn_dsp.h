@@ -63,11 +63,6 @@ static inline int32_t tinymbn_shift_left(int32_t x, int32_t bits)
     return (int32_t)((uint32_t)x << bits);
 }
 
-static inline uint32_t tinymbn_rotate_right(uint32_t x, uint32_t bits)
-{
-    return (x >> bits) | (x << (32u - bits));
-}
-
 /* Two products of halfwords, added; modulo 2^32 as all sums here. */
 static inline int32_t tinymbn_smlad(uint32_t a, uint32_t b, int32_t sum)
 {
@@ -231,14 +226,9 @@ static inline uint32_t tinymbn_sxtb16_odd(uint32_t x)
         saturated_; \
     })
 #else
-#define tinymbn_usat8(x, SHIFT) tinymbn_limit((x) >> (SHIFT), 0, 255)
-#define tinymbn_ssat8(x, SHIFT) tinymbn_limit((x) >> (SHIFT), -128, 127)
+#define tinymbn_usat8(x, SHIFT) tinymbn_between((x) >> (SHIFT), 0, 255)
+#define tinymbn_ssat8(x, SHIFT) tinymbn_between((x) >> (SHIFT), -128, 127)
 #endif
-
-static inline int32_t tinymbn_limit(int32_t x, int32_t low, int32_t high)
-{
-    return x < low ? low : x > high ? high : x;
-}
 
 /* The reference's two roundings, of a doubled sum, and a sum with what the addend has beside half a step. */
 static inline int32_t tinymbn_round_twice(int32_t doubled, int32_t multiplier, int32_t addend, int32_t bits)

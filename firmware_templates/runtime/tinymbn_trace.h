@@ -40,7 +40,7 @@ static inline void tinymbn_trace_planar(tinymbn_on_rows_function on_rows, int32_
     tinymbn_trace trace = {on_rows, layer, row, 0, {0}};
     const int32_t plane = (width + 3) / 4 * 4;
     for (int32_t x = 0; x < width; x++) {
-        const int32_t lane = (x & ~3) | ((x & 1) << 1) | ((x & 2) >> 1);
+        const int32_t lane = tinymbn_lane(x);
         for (int32_t c = 0; c < channels; c++) {
             tinymbn_trace_put(&trace, (uint8_t)data[c * plane + lane]);
         }

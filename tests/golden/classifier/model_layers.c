@@ -144,20 +144,20 @@ TINYMBN_LAYER model_layer_00_conv(const int8_t *const rows[3], int8_t *scratch, 
             const int32_t right_b = constants[5];
             constants += 6;
             a0 = tinymbn_round_twice(a0, multiplier_a, addend_a, right_a);
-            out[0] = (int8_t)tinymbn_limit(a0, LOW, HIGH);
+            out[0] = (int8_t)tinymbn_between(a0, LOW, HIGH);
             a1 = tinymbn_round_twice(a1, multiplier_a, addend_a, right_a);
-            out[3] = (int8_t)tinymbn_limit(a1, LOW, HIGH);
+            out[3] = (int8_t)tinymbn_between(a1, LOW, HIGH);
             a2 = tinymbn_round_twice(a2, multiplier_a, addend_a, right_a);
-            out[6] = (int8_t)tinymbn_limit(a2, LOW, HIGH);
+            out[6] = (int8_t)tinymbn_between(a2, LOW, HIGH);
             if (constants > end) {
                 break; /* no channel beside the last one */
             }
             b0 = tinymbn_round_twice(b0, multiplier_b, addend_b, right_b);
-            out[0 + NEXT_CHANNEL] = (int8_t)tinymbn_limit(b0, LOW, HIGH);
+            out[0 + NEXT_CHANNEL] = (int8_t)tinymbn_between(b0, LOW, HIGH);
             b1 = tinymbn_round_twice(b1, multiplier_b, addend_b, right_b);
-            out[3 + NEXT_CHANNEL] = (int8_t)tinymbn_limit(b1, LOW, HIGH);
+            out[3 + NEXT_CHANNEL] = (int8_t)tinymbn_between(b1, LOW, HIGH);
             b2 = tinymbn_round_twice(b2, multiplier_b, addend_b, right_b);
-            out[6 + NEXT_CHANNEL] = (int8_t)tinymbn_limit(b2, LOW, HIGH);
+            out[6 + NEXT_CHANNEL] = (int8_t)tinymbn_between(b2, LOW, HIGH);
             out += 2 * NEXT_CHANNEL;
         } while (constants <= end);
         pixels += 72;
