@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.random_graphs import describe
 from tinymbn.graph import Graph
 from tinymbn.interpreter import Interpreter
 from tinymbn_codegen.generate import Files, model_files
@@ -226,3 +227,27 @@ def expect_reference(model: Model, x: Int8s, ran: Ran) -> None:
     for step, got in zip(model.plan.steps, ran.layers, strict=True):
         assert got == values[step.layer.output], f"layer {step.index}, {step.layer.name}, {model.plan.options.text}"
     assert ran.outputs == (expected,) * 4, f"outputs, {model.plan.options.text}"
+
+
+def expect_references(models: Sequence[Model], folder: Path, batch: int) -> None:
+    """Assert it of models with a name each, ``batch`` of them in a program: on noise, and on the two extremes.
+
+    The programs run under sanitizers; ``folder`` keeps them.
+    """
+    noise = np.random.default_rng(0)
+    for start in range(0, len(models), batch):
+        together, place = models[start : start + batch], folder / str(start)
+        place.mkdir(parents=True)
+        executable = program(together, place, "-O1", *SANITIZERS)
+        inputs = []
+        for i, model in enumerate(together):
+            shape = model.plan.input.tensor.shape
+            inputs.append((i, noise.integers(-128, 128, shape, dtype=np.int8)))
+            inputs.append((i, noise.choice(np.array([-128, 127], np.int8), shape)))
+        for (i, x), ran in zip(inputs, run(executable, together, inputs), strict=True):
+            try:
+                expect_reference(together[i], x, ran)
+            except AssertionError as error:
+                raise AssertionError(
+                    f"{together[i].name}: {error}\n{describe(together[i].graph)}\nin {place}"
+                ) from None
