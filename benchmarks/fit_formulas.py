@@ -18,7 +18,7 @@ from tinymbn_codegen.plan import Plan
 _DIGITS = 5  # of a coefficient
 
 # CoreMark for each MHz as published for each core: what is left where nobody has measured.
-_COREMARK = {"cortex-m4": 3.40, "cortex-m7": 5.01, "cortex-m33": 4.02, "cortex-m55": 4.2}
+_COREMARK = {"cortex-m4": 3.40, "cortex-m7": 5.01, "cortex-m33": 4.02, "cortex-m55": 4.2, "cortex-m85": 6.28}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _cores(armv6m: Sequence[Run]) -> dict[str, CoreFactor]:
         "cortex-m4": CoreFactor(1.0, "Cortex-M4's table of cycles, over the instructions that QEMU ran"),
     }
     base = _COREMARK["cortex-m4"]
-    for core in ("cortex-m7", "cortex-m33", "cortex-m55"):
+    for core in ("cortex-m7", "cortex-m33", "cortex-m55", "cortex-m85"):
         own = _COREMARK[core]
         reason = f"not measured: the Cortex-M4's, times {base:g}/{own:g}, the ratio of their CoreMark for each MHz"
         cores[core] = CoreFactor(_rounded(base / own), reason)
@@ -208,7 +208,7 @@ in QEMU, for each kernel and each class of cores:
 * `armv6m`: Cortex-M0 and M0+;
 * `armv7m`: Cortex-M3;
 * `dsp`: Cortex-M4, M7 and M33;
-* `helium`: Cortex-M55.
+* `helium`: Cortex-M55 and M85.
 
 `python benchmarks/fit_costs.py` measures, fits, and writes that file and this document; it is to be run again whenever
 a kernel has changed. On the computer itself there is no estimate, nor where a kernel has not been measured on the

@@ -19,7 +19,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Core = Literal["cortex-m0", "cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "host"]
+Core = Literal[
+    "cortex-m0",
+    "cortex-m0plus",
+    "cortex-m3",
+    "cortex-m4",
+    "cortex-m7",
+    "cortex-m33",
+    "cortex-m55",
+    "cortex-m85",
+    "host",
+]
 Fpu = Literal["none", "fpv4-sp-d16", "fpv5-sp-d16", "fpv5-d16", "mve"]
 Use = Literal["boot", "code", "weights", "data", "stack", "arena", "unused"]
 
@@ -34,6 +44,8 @@ _GCC_FPU: dict[Fpu, tuple[str, ...]] = {
     "fpv5-d16": ("-mfpu=fpv5-d16", "-mfloat-abi=hard"),
     "mve": ("-mfloat-abi=hard",),
 }
+# GCC has the Cortex-M85's name from 13 on. Both cores run the same instructions but for PACBTI, which nothing here uses.
+_GCC_CPU: dict[Core, str] = {"cortex-m85": "cortex-m55"}
 # zig spells features out; a core of its names has the largest FPU that the core may have.
 _ZIG_CPU: dict[tuple[Core, Fpu], str] = {
     ("cortex-m0", "none"): "cortex_m0",
@@ -44,6 +56,7 @@ _ZIG_CPU: dict[tuple[Core, Fpu], str] = {
     ("cortex-m7", "fpv5-d16"): "cortex_m7",
     ("cortex-m33", "fpv5-sp-d16"): "cortex_m33+dsp",
     ("cortex-m55", "mve"): "cortex_m55+mve",
+    ("cortex-m85", "mve"): "cortex_m85+mve",
 }
 
 
@@ -213,8 +226,8 @@ class Board:
     Attributes:
         name: of the folder, and of ``--board``.
         title: for people.
-        core: in GCC's spelling, or "host".
-        fpu: in GCC's spelling; "mve" for the M55's.
+        core: in Arm's and GCC's spelling, or "host".
+        fpu: in GCC's spelling; "mve" for that of M55 and M85.
         idle: "wfi" sleeps until the UART's interrupt is pending, "poll" keeps looking.
         tested: what its firmware ran on.
         sources: documents the facts are from.
@@ -300,7 +313,7 @@ class Board:
         the vendors' projects have it, and the linker does not mix the two, so a generated library can be linked
         there. MVE has no other. Start-up opens the FPU before any C runs.
         """
-        return () if self.is_host else (f"-mcpu={self.core}", "-mthumb", *_GCC_FPU[self.fpu])
+        return () if self.is_host else (f"-mcpu={_GCC_CPU.get(self.core, self.core)}", "-mthumb", *_GCC_FPU[self.fpu])
 
     @property
     def zig_flags(self) -> tuple[str, ...]:

@@ -107,6 +107,7 @@ _FPUS = {
     "cortex-m7": ("none", "fpv5-sp-d16", "fpv5-d16"),
     "cortex-m33": ("none", "fpv5-sp-d16"),
     "cortex-m55": ("mve",),
+    "cortex-m85": ("mve",),
     "host": ("none",),
 }
 

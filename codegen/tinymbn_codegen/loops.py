@@ -39,6 +39,7 @@ _CLASSES: Mapping[str, CoreClass] = {
     "cortex-m7": "dsp",
     "cortex-m33": "dsp",
     "cortex-m55": "helium",
+    "cortex-m85": "helium",
 }
 
 
