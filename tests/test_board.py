@@ -187,6 +187,7 @@ MISTAKES: list[tuple[str, str, Callable[[Board], Board]]] = [
     ("counter is whole", "qemu-m55", _with("counter", control=None)),
     ("counter is whole", "pico", _with("counter", hz=10)),
     ("counter is whole", "host", _with("counter", driver="dwt")),
+    ("core can restart", "pico", _board(reset="restart")),
     ("link fits the ram", "qemu-m0", _with("link", rx_max=1024)),
     ("link fits the ram", "qemu-m3", _with("link", rx_max=128)),
     ("emulator is whole", "qemu-m3", _with("emulator", machine=None)),

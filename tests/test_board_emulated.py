@@ -18,6 +18,7 @@ import pytest
 import serial
 
 from tinymbn.board import Board, known_boards, load_board
+from tinymbn.paths import BOARDS
 from tinymbn_codegen.board_files import LINK_FLAGS, board_files, board_sources
 
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wshadow", "-Wpedantic", "-Werror")
@@ -345,6 +346,30 @@ def test_a_fault_leaves_a_record_that_survives_the_reset(machine: Machine) -> No
             assert (cfsr, bfar) == (0x8200, 0x3F000000)  # PRECISERR, BFARVALID
     machine.ask(b"X", 1)
     assert machine.ask(b"F", 5)[0] == 0
+
+
+@needs_qemu
+@pytest.mark.parametrize("name", ["qemu-m3", "qemu-m4", "qemu-m7", "qemu-m33", "qemu-m55"])
+def test_a_board_whose_image_is_in_ram_restarts_without_a_reset(name: str, tmp_path: Path) -> None:
+    """From a request, from faults time and again, and from a stack that has overflowed."""
+    folder = tmp_path / name
+    shutil.copytree(BOARDS / name, folder)
+    file = folder / "board.toml"
+    file.write_text(file.read_text().replace('idle = "wfi"', 'idle = "wfi"\nreset = "restart"'))
+    elf = build_echo(load_board(str(folder)), tmp_path / "built")
+    with start(str(folder), elf) as machine:
+        assert machine.echo(b"?") == b"?"
+        assert machine.ask(b"T", 4)[2] == 0x12345678
+        machine.ask(b"R", 0)
+        time.sleep(0.1)
+        assert machine.ask(b"T", 4) == (0, 0, 0x12345678, 4)
+        assert machine.ask(b"S", 2)[1] < 600  # painted anew
+        for count, fault in enumerate((b"Z", b"Z", b"O", b"Z"), 1):
+            machine.ask(fault, 0)
+            time.sleep(0.2)
+            assert machine.ask(b"F", 5)[0] == count
+            assert machine.ask(b"T", 4)[2] == 0x12345678
+        assert machine.echo(b"still here") == b"still here"
 
 
 # Armv6-M locks up when there is no room for the fault's own frame either.

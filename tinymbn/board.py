@@ -240,6 +240,8 @@ class Board:
         flash: ways of flashing, the first to be tried first.
         probe: USB devices.
         uf2_family: the boot loader's number for UF2 files.
+        reset: what ``board_reset()`` does: "system" resets the chip, "restart" begins again with the reset handler,
+            where a reset of the chip would clear the RAM that the image lies in.
         folder: where this was read from.
     """
 
@@ -261,6 +263,7 @@ class Board:
     flash: tuple[FlashTool, ...] = ()
     probe: tuple[Probe, ...] = ()
     uf2_family: int | None = None
+    reset: Literal["system", "restart"] = "system"
 
     @property
     def is_host(self) -> bool:

@@ -335,6 +335,11 @@ def _counter_is_whole(board: Board) -> Iterator[str]:
         yield f"hz = {counter.hz} is too slow for milliseconds"
 
 
+def _core_can_restart(board: Board) -> Iterator[str]:
+    if board.reset == "restart" and board.core in ("cortex-m0", "cortex-m0plus", "host"):
+        yield f"{board.core} has no way of restarting; expected a reset of the system"
+
+
 def _link_fits_the_ram(board: Board) -> Iterator[str]:
     expected = 128 if board.ram_bytes <= 16 * 1024 else 1024
     if board.link.rx_max != expected:
@@ -380,6 +385,7 @@ RULES: dict[str, Callable[[Board], Iterator[str]]] = {
         _baud_rate_is_near,
         _uart_and_pins_are_whole,
         _counter_is_whole,
+        _core_can_restart,
         _link_fits_the_ram,
         _emulator_is_whole,
         _flash_tools_name_the_image,

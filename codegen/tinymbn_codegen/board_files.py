@@ -150,8 +150,11 @@ def _definitions(board: Board) -> list[tuple[str, str]]:
         ("BOARD_IS_MAINLINE", _flag(core not in ("cortex-m0", "cortex-m0plus"))),
         ("BOARD_HAS_VTOR", _flag(core != "cortex-m0")),
         ("BOARD_HAS_FPU", _flag(board.has_fpu)),
-        ("BOARD_HAS_CACHES", _flag(core == "cortex-m7")),
-        ("BOARD_HAS_LOB", _flag(core == "cortex-m55")),
+        ("BOARD_HAS_CACHES", _flag(core in ("cortex-m7", "cortex-m55", "cortex-m85"))),
+        ("BOARD_HAS_DWT_LOCK", _flag(core == "cortex-m7")),
+        ("BOARD_HAS_LOB", _flag(core in ("cortex-m55", "cortex-m85"))),
+        ("BOARD_IS_CORTEX_M85", _flag(core == "cortex-m85")),
+        ("BOARD_RESTARTS", _flag(board.reset == "restart")),
         ("BOARD_SLEEPS", _flag(board.idle == "wfi")),
         ("BOARD_COUNTER_SLEEPS", _flag(counter.driver == "dwt")),
     ]

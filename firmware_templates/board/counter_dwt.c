@@ -5,7 +5,7 @@
 void counter_init(void)
 {
     REGISTER(DCB_DEMCR) |= DCB_DEMCR_TRCENA;
-#if BOARD_HAS_CACHES
+#if BOARD_HAS_DWT_LOCK
     REGISTER(DWT_LAR) = DWT_LAR_KEY; /* Cortex-M7 keeps the unit's registers locked */
 #endif
     REGISTER(DWT_CYCCNT) = 0;

@@ -39,7 +39,8 @@ __attribute__((section(".vectors"), used, aligned(128))) const vector_table boar
 /* ---- reset ---- */
 
 /* In assembler, because C may use the stack and, for copies, FPU registers: both are made ready first. A
- * debugger or a boot loader that jumps here has loaded neither SP nor a stack limit. */
+ * debugger or a boot loader that jumps here has loaded neither SP nor a stack limit, and may have used the
+ * other stack. */
 __attribute__((naked, noreturn, used)) void board_reset_handler(void)
 {
     __asm volatile(".syntax unified\n"
@@ -47,6 +48,8 @@ __attribute__((naked, noreturn, used)) void board_reset_handler(void)
 #if defined(__ARM_ARCH_8M_MAIN__) || defined(__ARM_ARCH_8_1M_MAIN__)
                    "movs r0, #0\n"
                    "msr msplim, r0\n"
+                   "msr control, r0\n"
+                   "isb 0xF\n"
 #endif
                    "ldr r0, =board_stack_top\n"
                    "msr msp, r0\n"
@@ -72,10 +75,8 @@ __attribute__((naked, noreturn, used)) void board_reset_handler(void)
 }
 
 #if BOARD_HAS_CACHES
-/* The caches come up with undefined contents: invalidate, then enable. Armv7-M ARM B2.2.7. */
-static void caches_enable(void)
+static void data_cache_invalidate(void)
 {
-    REGISTER(SCB_ICIALLU) = 0;
     REGISTER(SCB_CSSELR) = 0; /* the level 1 data cache */
     CORTEX_M_DSB();
     const uint32_t size = REGISTER(SCB_CCSIDR);
@@ -83,10 +84,40 @@ static void caches_enable(void)
     const uint32_t last_way = (size >> 3) & 0x3FFu;
     for (uint32_t set = 0; set <= last_set; set++) {
         for (uint32_t way = 0; way <= last_way; way++) {
-            /* 4 ways in bits 31:30, lines of 32 bytes from bit 5: Cortex-M7 TRM, DCISW. */
+            /* 4 ways in bits 31:30, lines of 32 bytes from bit 5: DCISW in the TRMs of M7, M55 and M85. */
             REGISTER(SCB_DCISW) = (way << 30) | (set << 5);
         }
     }
+    CORTEX_M_DSB();
+}
+
+#if BOARD_IS_CORTEX_M85
+/* Arm's way round errata 3175626 and 3190818 of data caches before r1p1: SDEN-2236668. */
+static void data_cache_write_through(void)
+{
+    const uint32_t cpuid = REGISTER(SCB_CPUID);
+    const uint32_t variant = (cpuid >> 20) & 15u;
+    const uint32_t revision = cpuid & 15u;
+    if (variant == 0 || (variant == 1 && revision == 0)) {
+        REGISTER(MEMSYSCTL_MSCR) |= MEMSYSCTL_MSCR_FORCEWT;
+        REGISTER(ICB_ACTLR) |= BIT(16);
+        CORTEX_M_DSB();
+        CORTEX_M_ISB();
+    }
+}
+#endif
+
+/* The caches come up with undefined contents: invalidate, then enable. Armv7-M ARM B2.2.7. A data cache that is
+ * on already may have what memory has not. */
+static void caches_enable(void)
+{
+    REGISTER(SCB_ICIALLU) = 0;
+    if (!(REGISTER(SCB_CCR) & SCB_CCR_DC)) {
+        data_cache_invalidate();
+    }
+#if BOARD_IS_CORTEX_M85
+    data_cache_write_through();
+#endif
     CORTEX_M_DSB();
     REGISTER(SCB_CCR) |= SCB_CCR_IC | SCB_CCR_DC;
     CORTEX_M_DSB();
@@ -107,7 +138,8 @@ _Noreturn void board_start(void)
     __asm volatile("msr msplim, %0" ::"r"(board_stack_bottom));
 #endif
 #if BOARD_HAS_LOB
-    REGISTER(SCB_CCR) |= SCB_CCR_LOB; /* low-overhead loops: Armv8.1-M ARM, CCR.LOB */
+    /* Low-overhead loops, and the branch prediction that a Cortex-M85 starts without: Armv8.1-M ARM, CCR. */
+    REGISTER(SCB_CCR) |= SCB_CCR_LOB | SCB_CCR_BP;
 #endif
     CORTEX_M_DSB();
     CORTEX_M_ISB();
@@ -121,6 +153,37 @@ _Noreturn void board_start(void)
     board_reset();
 }
 
+#if BOARD_RESTARTS
+/* A reset of the chip would take the image with it, which lies in RAM: see reset in board.toml. From a fault the
+ * way back to the beginning is that of an exception: a frame with the reset handler in it, on the empty stack. */
+__attribute__((naked, noreturn)) static void restart(void)
+{
+    __asm volatile(".syntax unified\n"
+                   "mrs r0, ipsr\n"
+                   "cbz r0, 0f\n"
+                   "ldr r0, =board_stack_top - 32\n"
+                   "ldr r1, =board_reset_handler\n"
+                   "bic r1, r1, #1\n"
+                   "str r1, [r0, #24]\n"
+                   "ldr r1, =0x01000000\n" /* xPSR: Thumb */
+                   "str r1, [r0, #28]\n"
+                   "msr msp, r0\n"
+                   "ldr r0, =0xFFFFFFF9\n" /* EXC_RETURN: thread mode, main stack, no floats */
+                   "bx r0\n"
+                   "0: ldr r0, =board_reset_handler\n"
+                   "bx r0\n"
+                   ".ltorg\n");
+}
+
+_Noreturn void board_reset(void)
+{
+    __asm volatile("cpsid i" ::: "memory");
+    REGISTER(FPU_FPCCR) &= ~FPU_FPCCR_LSPACT; /* nothing of before is to be saved later */
+    CORTEX_M_DSB();
+    CORTEX_M_ISB();
+    restart();
+}
+#else
 _Noreturn void board_reset(void)
 {
     CORTEX_M_DSB();
@@ -129,6 +192,7 @@ _Noreturn void board_reset(void)
     for (;;) { /* the reset comes within some cycles */
     }
 }
+#endif
 
 /* ---- stack ---- */
 
