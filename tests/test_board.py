@@ -23,8 +23,9 @@ NAMES = [board.name for board in known_boards()]
 
 def test_all_boards_are_there() -> None:
     emulated = {"qemu-m0", "qemu-m3", "qemu-m4", "qemu-m7", "qemu-m33", "qemu-m55", "netduinoplus2", "host"}
-    nucleos = {"nucleo-f446re", "nucleo-h743zi", "nucleo-l4r5zi"}
-    assert {*NAMES} == emulated | nucleos | {"stm32f7", "stm32f746g-disco", "nrf52840dk", "pico", "pico2"}
+    nucleos = {"nucleo-f446re", "nucleo-h743zi", "nucleo-l4r5zi", "nucleo-n657x0-q"}
+    others = {"stm32f7", "stm32f746g-disco", "nrf52840dk", "pico", "pico2", "ek-ra8d1"}
+    assert {*NAMES} == emulated | nucleos | others
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,6 +136,7 @@ MISTAKES: list[tuple[str, str, Callable[[Board], Board]]] = [
     ("says how it was tested", "qemu-m3", _board(sources=())),
     ("fpu belongs to the core", "qemu-m3", _board(fpu="fpv4-sp-d16")),
     ("fpu belongs to the core", "qemu-m4", _board(fpu="fpv5-d16")),
+    ("fpu belongs to the core", "ek-ra8d1", _board(fpu="none")),
     ("memories are apart", "nucleo-h743zi", _memory(1, size=0x4000020)),
     ("memories are apart", "stm32f7", _memory(1, name="flash")),
     ("memories are apart", "stm32f7", _memory(1, base=0x20000004)),
@@ -149,19 +151,27 @@ MISTAKES: list[tuple[str, str, Callable[[Board], Board]]] = [
     ("clock arithmetic holds", "stm32f7", _with("clock", pll_n=217)),
     ("clock arithmetic holds", "nucleo-h743zi", _with("clock", hz=480_000_000)),
     ("clock arithmetic holds", "pico", _with("clock", pll_q=1)),
+    ("clock arithmetic holds", "nucleo-n657x0-q", _with("clock", ic1_divider=3)),
+    ("clock arithmetic holds", "ek-ra8d1", _with("clock", pll_p=1)),
     ("clock arithmetic holds", "qemu-m0", _with("clock", hz=1)),
     ("pll is in its range", "stm32f7", _with("clock", pll_m=4, pll_n=108)),
     ("pll is in its range", "nucleo-l4r5zi", _with("clock", pll_n=120, pll_r=4)),
     ("pll is in its range", "pico", _with("clock", pll_n=50, pll_p=5, pll_q=1)),
+    ("pll is in its range", "nucleo-n657x0-q", _with("clock", pll_m=1)),
+    ("pll is in its range", "ek-ra8d1", _with("clock", pll_m=1, pll_n=48)),
     ("buses are slow enough", "stm32f7", _with("clock", apb1_divider=2)),
     ("buses are slow enough", "stm32f7", _with("clock", apb2_divider=1)),
     ("buses are slow enough", "stm32f7", _with("clock", over_drive=False)),
     ("buses are slow enough", "nucleo-l4r5zi", _with("clock", over_drive=False)),
     ("buses are slow enough", "nucleo-h743zi", _with("clock", ahb_divider=1)),
     ("buses are slow enough", "pico2", _with("clock", pll_n=130)),
+    ("buses are slow enough", "nucleo-n657x0-q", _with("clock", ic1_divider=1)),
+    ("buses are slow enough", "nucleo-n657x0-q", _with("clock", ic2_divider=2)),
+    ("buses are slow enough", "ek-ra8d1", _with("clock", apb1_divider=2)),
     ("flash waits long enough", "stm32f7", _with("clock", wait_states=5)),
     ("flash waits long enough", "nucleo-f446re", _with("clock", wait_states=4)),
     ("flash waits long enough", "nucleo-h743zi", _with("clock", wait_states=1)),
+    ("flash waits long enough", "ek-ra8d1", _with("clock", wait_states=3)),
     ("uart has the clock it says", "stm32f7", _with("uart", clock_hz=108_000_000)),
     ("uart has the clock it says", "pico", _with("uart", bus="apb1", clock_hz=48_000_000)),
     ("baud rate is near", "stm32f7", _with("uart", reset_clock_hz=1_000_000)),
@@ -181,6 +191,12 @@ MISTAKES: list[tuple[str, str, Callable[[Board], Board]]] = [
         lambda board: replace(board, pin=(replace(board.pin[0], pin=32), board.pin[1])),
     ),
     ("uart and pins are whole", "stm32f7", _with("uart", irq=496)),
+    ("uart and pins are whole", "ek-ra8d1", _with("uart", enable_bit=None)),
+    (
+        "uart and pins are whole",
+        "ek-ra8d1",
+        lambda board: replace(board, pin=(replace(board.pin[0], function=None), board.pin[1])),
+    ),
     ("counter is whole", "stm32f7", _with("counter", hz=16_000_000)),
     ("counter is whole", "pico", _with("counter", driver="dwt")),
     ("counter is whole", "qemu-m3", _with("counter", base=None)),
@@ -220,6 +236,11 @@ def test_baud_rates_that_a_divider_misses_are_not_offered() -> None:
     assert board.uart is not None
     assert actual_baud(board.uart, 20_000_000, 921600) == 909090  # 20 MHz / 22
     assert reachable_bauds(board) == (460800, 230400, 115200)
+    board = load_board("ek-ra8d1")
+    assert board.uart is not None
+    assert actual_baud(board.uart, 96_000_000, 115200) == 115384  # 96 MHz / 8 / 104
+    assert actual_baud(board.uart, 96_000_000, 7) is None
+    assert reachable_bauds(board) == (921600, 460800, 230400, 115200)
 
 
 # ---- files ----
@@ -240,6 +261,9 @@ def test_compiler_flags_name_core_and_fpu() -> None:
     assert m0.gcc_flags == ("-mcpu=cortex-m0", "-mthumb", "-mfloat-abi=soft")
     assert m0.zig_flags == ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m0")
     assert m55.gcc_flags == ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard")
+    m85 = load_board("ek-ra8d1")
+    assert m85.gcc_flags == m55.gcc_flags  # GCC 12 has no name for it
+    assert m85.zig_flags == ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m85+mve")
     assert load_board("host").gcc_flags == load_board("host").zig_flags == ()
 
 

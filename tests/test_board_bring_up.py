@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -49,11 +49,14 @@ int main(void)
     return 0;
 }
 """
+# Unicorn has no core of Armv8.1-M; one of Armv8-M runs the same C, built for it.
 CPUS = {
     "cortex-m0plus": "UC_CPU_ARM_CORTEX_M0",
     "cortex-m4": "UC_CPU_ARM_CORTEX_M4",
     "cortex-m7": "UC_CPU_ARM_CORTEX_M7",
     "cortex-m33": "UC_CPU_ARM_CORTEX_M33",
+    "cortex-m55": "UC_CPU_ARM_CORTEX_M33",
+    "cortex-m85": "UC_CPU_ARM_CORTEX_M33",
 }
 
 
@@ -124,6 +127,33 @@ _H7 = {
     **_with(0x5C001000, 0x10036450),  # revision Y
 }
 _L4 = {**_ready(0x40021000, (8, 10), (24, 25)), **_switched(0x40021008, 3, 2), **_with(0x40007080, 0)}
+
+
+def _last(registers: Registers, on: tuple[int, int], off: tuple[int, int]) -> bool:
+    """Whether a bit that one register sets and another clears is set: a register and the bit, each."""
+    state = False
+    for address, value in registers.writes:
+        if address == on[0] and value >> on[1] & 1:
+            state = True
+        if address == off[0] and value >> off[1] & 1:
+            state = False
+    return state
+
+
+_N6: Answers = {
+    0x56028004: lambda registers: 1 << 3 | _last(registers, (0x56028800, 8), (0x56029000, 8)) << 8,
+    # On the PLL to begin with, as a boot ROM may leave it.
+    0x56028020: lambda registers: (registers.values.get(0x56028020, 0x03030000) & 0x03030000) * 0x11,
+}
+_RA8: Answers = {
+    # The crystal and the PLL are on while their stop registers are zero; the HOCO likewise.
+    0x4001E03C: lambda registers: sum(
+        1 << bit for stop, bit in ((0x36, 0), (0x32, 3), (0x2A, 5)) if registers.values.get(0x4001E000 + stop, 1) == 0
+    ),
+    0x4001E055: lambda registers: registers[0x4001E055] & 0x7F | (registers[0x4001E055] & 0x40) << 1,
+    0x4035891C: lambda registers: registers[0x40358908] & 0x11,
+    0x40203004: lambda registers: registers.values.get(0x40203004, 0xFFFFFFFF),
+}
 _NRF: Answers = {0x40000100: lambda registers: registers[0x40000000], 0x4000211C: lambda _: 1}
 
 
@@ -142,13 +172,18 @@ CHIPS = {
     "nucleo-f446re": Chip(_F4_F7, 0x40007004, 4),
     "nucleo-h743zi": Chip(_H7, 0x58024804, 1),
     "nucleo-l4r5zi": Chip(_L4, 0x40021000, 2),
+    "nucleo-n657x0-q": Chip(_N6, 0x56028004, 2),
     "nrf52840dk": Chip(_NRF, 0x40000100, 2),
+    "ek-ra8d1": Chip(_RA8, 0x4001E03C, 2),
     "pico": Chip(_rp2(0x40008000, 0x4000C000, 0x40024000, 0x40028000), 0x40028000, 3),
     "pico2": Chip(_rp2(0x40010000, 0x40020000, 0x40048000, 0x40050000), 0x40050000, 3),
 }
 # Status of a UART with room to send and nothing received, and where a byte to send is written.
-_IDLE = {"stm32_v1": (0x00, 0xC0), "stm32_v2": (0x1C, 0xC0), "stm32_lpuart": (0x1C, 0xC0), "pl011": (0x18, 0x10)}
-_SENT = {"stm32_v1": 0x04, "stm32_v2": 0x28, "stm32_lpuart": 0x28, "pl011": 0x00, "nrf": 0x51C}
+_IDLE = {
+    **{"stm32_v1": (0x00, 0xC0), "stm32_v2": (0x1C, 0xC0), "stm32_lpuart": (0x1C, 0xC0)},
+    **{"pl011": (0x18, 0x10), "ra_sci": (0x48, 0x60000000)},
+}
+_SENT = {"stm32_v1": 0x04, "stm32_v2": 0x28, "stm32_lpuart": 0x28, "pl011": 0x00, "nrf": 0x51C, "ra_sci": 0x04}
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +196,9 @@ def _build(board: Board, folder: Path) -> Path:
     for name, text in {**board_files(board, stack_bytes=1024), "main.c": MAIN}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    command = [GCC, *board.gcc_flags, "-O2", *WARNINGS, "-ffunction-sections", "-Iboard", "main.c"]
+    armv8_1 = board.core in ("cortex-m55", "cortex-m85")
+    built_for = replace(board, core="cortex-m33", fpu="fpv5-sp-d16") if armv8_1 else board
+    command = [GCC, *built_for.gcc_flags, "-O2", *WARNINGS, "-ffunction-sections", "-Iboard", "main.c"]
     command += [*board_sources(board), *LINK_FLAGS, "-lgcc", "-o", "firmware.elf"]
     subprocess.run(command, cwd=folder, check=True)
     return folder / "firmware.elf"
@@ -185,10 +222,12 @@ def _run(board: Board, image: Path, answers: Answers) -> tuple[Registers, tuple[
             lambda _, offset, _size, value, base: registers.write(base + offset, value),
             base,
         )
-    for memory in board.memory:
-        begin, end = memory.base & ~0xFFF, (memory.end + 0xFFF) & ~0xFFF
-        if not any(first <= begin <= last for first, last, _ in core.mem_regions()):
+    mapped = 0
+    for memory in sorted(board.memory, key=lambda memory: memory.base):
+        begin, end = max(memory.base & ~0xFFF, mapped), (memory.end + 0xFFF) & ~0xFFF
+        if begin < end:
             core.mem_map(begin, end - begin)
+            mapped = end
     with image.open("rb") as file:
         elf = ELFFile(file)
         for segment in elf.iter_segments("PT_LOAD"):
@@ -211,6 +250,9 @@ def _divider(board: Board, registers: Registers) -> int:
     first = dict(reversed(registers.writes))
     if driver == "pl011":
         return first[base + 0x24] * 64 + first[base + 0x28]
+    if driver == "ra_sci":
+        assert first[base + 0x10] & 0x0071007F == 0x34  # 8 cycles a bit, of the undivided clock, unmodulated
+        return (first[base + 0x10] >> 8 & 0xFF) + 1
     return first[base + {"stm32_v1": 0x08, "stm32_v2": 0x0C, "stm32_lpuart": 0x0C, "nrf": 0x524}[driver]]
 
 
@@ -218,7 +260,7 @@ def _wanted_divider(board: Board, hz: int) -> int:
     assert board.uart is not None
     if board.uart.driver == "nrf":
         return 0x01D7E000
-    scale = {"stm32_lpuart": 256, "pl011": 4}.get(board.uart.driver, 1)
+    scale = {"stm32_lpuart": 256, "pl011": 4, "ra_sci": 1 / 8}.get(board.uart.driver, 1)
     return round(hz * scale / board.uart.baud)
 
 
@@ -300,6 +342,63 @@ def test_l4_sets_what_board_toml_says(images: dict[str, Path]) -> None:
     assert registers[0x40007004] >> 9 & 1 == 1  # IOSV, or port G is dead
     assert (0x40007080, 0) in registers.writes  # boost
     _pins_are_routed(board, registers)
+
+
+def test_n6_sets_what_board_toml_says(images: dict[str, Path]) -> None:
+    board = load_board("nucleo-n657x0-q")
+    clock = board.clock
+    assert clock is not None
+    registers, _ = _run(board, images[board.name], CHIPS[board.name].answers)
+    assert (registers[0x56028080] >> 20 & 0x3F, registers[0x56028080] >> 8 & 0xFFF) == (clock.pll_m, clock.pll_n)
+    assert registers[0x56028080] >> 27 == 0  # HSI, not bypassed
+    assert registers[0x56028084] == 0  # a whole factor
+    assert registers[0x56028088] == 0x49000005  # output on and undivided, no spread spectrum
+    dividers = [(registers[0x56028000 + ic] >> 16 & 0xFF) + 1 for ic in (0xC4, 0xC8, 0xD8, 0xEC)]
+    assert dividers == [clock.ic1_divider, *[clock.ic2_divider] * 3]
+    assert [registers[0x56028000 + ic] >> 28 for ic in (0xC4, 0xC8, 0xD8, 0xEC)] == [0] * 4  # of PLL1
+    assert registers[0x56028A40] == 1 << 0 | 1 << 1 | 1 << 5 | 1 << 10
+    assert clock.ahb_divider == 1 << (registers[0x56028024] >> 20 & 7)
+    assert registers[0x56028024] & 0x7F0FF == 0  # no APB divided
+    switches = [value >> 16 & 0x303 for address, value in registers.writes if address == 0x56028020]
+    assert switches == [0x003, 0x000, 0x003, 0x303]  # away from the PLL, buses first; back, core first
+    order = [address for address, _ in registers.writes]
+    assert order.index(0x56029000) < order.index(0x56028080)  # stopped before it is set
+    assert registers[0x56028174] & 7 == 6  # the UART's clock is the HSI
+    assert registers[0x5602824C] >> 7 & 1  # the arena's memory is on
+    assert [value for address, value in registers.writes if address == 0xE000EDD8] == list(range(8))
+    _pins_are_routed(board, registers)
+
+
+def test_ra8_sets_what_board_toml_says(images: dict[str, Path]) -> None:
+    board = load_board("ek-ra8d1")
+    clock = board.clock
+    assert clock is not None
+    assert board.uart is not None
+    registers, _ = _run(board, images[board.name], CHIPS[board.name].answers)
+    assert (registers[0x4001E028] & 3) + 1 == clock.pll_m
+    assert (registers[0x4001E028] >> 8) + 1 == clock.pll_n
+    assert registers[0x4001E028] & 0xFC == 0  # of the crystal, a whole factor
+    assert [(registers[0x4001E04C] >> shift & 15) + 1 for shift in (0, 4, 8)] == [clock.pll_p] * 3
+    assert registers[0x4001EA50] == 3 << 1  # drive for 20 MHz
+    assert registers[0x4001C11C] == clock.wait_states
+    # FCLK, ICLK, PCLKE, BCLK, PCLKA, PCLKB, PCLKC, PCLKD in MHz
+    hz = [clock.hz >> (registers[0x4001E020] >> shift & 15) for shift in range(28, -1, -4)]
+    assert [each // 1_000_000 for each in hz] == [60, 240, 240, 120, 120, 60, 60, 120]
+    assert [value for address, value in registers.writes if address == 0x4001E024] == [1, 0]  # by way of a half
+    assert registers[0x4001E026] == 5  # PLL1P
+    order = [address for address, _ in registers.writes]
+    assert order.index(0x4001C11C) < order.index(0x4001E020)  # wait states before speed
+    assert (registers[0x4001E055] & 15, registers[0x4001E054]) == (5, 6)  # SCICLK: PLL1P / 5
+    assert clock.hz // 5 == board.uart.clock_hz
+    locks = [value for address, value in registers.writes if address == 0x4001E3FA]
+    assert locks == [0xA503, 0xA500]
+    assert registers[0x40203004] == 0xFFFFFFFF & ~(1 << 22)
+    for pin in board.pin:
+        routed = registers[0x40400800 + (pin.port - 0x40400000) * 2 + pin.pin * 4]
+        assert (routed >> 24, routed >> 16 & 1) == (pin.function, 1)
+    assert registers[0x40400D14] == 0x80  # locked
+    assert registers[0xE001E000] >> 2 & 1  # write-through: the model's CPUID is of r0p0
+    assert registers[0xE000E008] >> 16 & 1
 
 
 def _pins_are_routed(board: Board, registers: Registers) -> None:

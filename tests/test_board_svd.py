@@ -26,9 +26,11 @@ CHIPS = {
     "nucleo-f446re": ("stm32f446.svd",),
     "nucleo-l4r5zi": ("stm32l4r5.svd", "stm32l4x5.svd"),
     "nucleo-h743zi": ("stm32h743.svd",),
+    "nucleo-n657x0-q": ("stm32n657.svd", "stm32n657x0.svd"),
     "nrf52840dk": ("nrf52840.svd",),
     "pico": ("rp2040.svd",),
     "pico2": ("rp2350.svd",),
+    "ek-ra8d1": ("r7fa8d1bh.svd",),
 }
 
 

@@ -55,8 +55,9 @@ def test_every_compiler_and_level_makes_the_same_bytes(
 @needs_zig
 def test_zig_links_for_every_board(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     thorough = request.config.getoption("--examples") >= ALL
-    boards = ("nrf52840dk", "nucleo-f446re", "nucleo-h743zi", "nucleo-l4r5zi", "pico", "pico2", "stm32f746g-disco")
-    for board in boards if thorough else ("pico2",):
+    boards = ("nrf52840dk", "nucleo-f446re", "nucleo-h743zi", "nucleo-l4r5zi", "pico", "stm32f746g-disco")
+    some = ("pico2", "nucleo-n657x0-q", "ek-ra8d1")
+    for board in (*some, *boards) if thorough else some:
         write_firmware(model(), load_board(board), Options(), tmp_path / board)
         assert build_folder(tmp_path / board, compiler="zig").target.is_file()
 

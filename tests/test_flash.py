@@ -95,8 +95,14 @@ def test_every_way_of_every_board_makes_a_whole_command(board: Board, number: in
         assert board.uf2_family is not None
     if way.tool == "copy":
         assert runner.labels
-    if way.tool == "openocd":
+    if way.tool == "openocd" and board.reset == "system":
         assert arguments[-2:] == ["-c", f"program {image} verify reset exit"]
+    if way.tool == "openocd" and board.reset == "restart":  # into RAM, and to the handler that the second vector names
+        vector = board.region("code").base + 4
+        assert arguments[-3:] == [
+            *(f"load_image {image} ; verify_image {image}", "-c"),
+            f"resume [expr [mrw {vector:#x}] - 1] ; shutdown",
+        ]
     if way.tool == "st-flash":  # it gets no addresses from the image
         assert int(arguments[-1], 0) == min(memory.base for memory in board.memory if memory.kind == "flash")
 

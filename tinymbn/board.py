@@ -94,12 +94,13 @@ class Clock:
         source_hz: its frequency.
         hz: of the core, which the rules compute again from the numbers below.
         pll_m, pll_n, pll_p, pll_q, pll_r: divider, multiplier and output dividers as the reference manual names them.
+        ic1_divider, ic2_divider: of the PLL's output, for the core and for the buses (STM32N6).
         ahb_divider, apb1_divider, apb2_divider: of the buses.
         wait_states: of the flash.
         over_drive: whether the regulator's over-drive (STM32F4, F7) or boost mode (STM32L4+) is on.
     """
 
-    driver: Literal["fixed", "stm32f4", "stm32f7", "stm32h7", "stm32l4", "nrf52", "rp2040", "rp2350"]
+    driver: Literal["fixed", "stm32f4", "stm32f7", "stm32h7", "stm32l4", "stm32n6", "nrf52", "rp2040", "rp2350", "ra8"]
     source: Literal["fixed", "hsi", "hse", "hse-bypass", "xosc"]
     source_hz: int
     hz: int
@@ -108,6 +109,8 @@ class Clock:
     pll_p: int | None = None
     pll_q: int | None = None
     pll_r: int | None = None
+    ic1_divider: int | None = None
+    ic2_divider: int | None = None
     ahb_divider: int | None = None
     apb1_divider: int | None = None
     apb2_divider: int | None = None
@@ -128,11 +131,12 @@ class Uart:
         reset_clock_hz: of that clock where the bring-up failed, so that the board can still say so.
         irq: number of its interrupt, which ends WFI.
         baud: the rate it starts with.
-        enable_name, enable_register, enable_bit: what clocks it (STM32), or holds it in reset (RP2040, RP2350).
+        enable_name, enable_register, enable_bit: what clocks it (STM32), stops it (RA8), or holds it in reset
+            (RP2040, RP2350).
     """
 
     name: str
-    driver: Literal["cmsdk", "stm32_v1", "stm32_v2", "stm32_lpuart", "pl011", "nrf"]
+    driver: Literal["cmsdk", "stm32_v1", "stm32_v2", "stm32_lpuart", "pl011", "nrf", "ra_sci"]
     base: int
     bus: Literal["fixed", "core", "apb1", "apb2"]
     clock_hz: int

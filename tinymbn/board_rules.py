@@ -77,6 +77,13 @@ FAMILIES: dict[str, Family] = {
         *(120 * _MHZ, 80 * _MHZ, 120 * _MHZ, 120 * _MHZ, 120 * _MHZ, 20 * _MHZ),
         "DS12023 (STM32L4R5) 6.3.1 and 6.3.12; RM0432 table 12, range 1",
     ),
+    "stm32n6": Family(
+        frozenset({"pll_m", "pll_n", "ic1_divider", "ic2_divider", "ahb_divider"}),
+        (5 * _MHZ, 50 * _MHZ),
+        (80 * _MHZ, 3200 * _MHZ),  # the least is what the smallest factor gives
+        *(600 * _MHZ, 0, 200 * _MHZ, 200 * _MHZ, 200 * _MHZ, 0),
+        "stm32n6xx_ll_utils.c, voltage scale 1; Zephyr's binding of the PLL; RM0486, RCC",
+    ),
     "nrf52": Family(frozenset(), _NO_PLL, _NO_PLL, 64 * _MHZ, 0, 0, 0, 0, 0, "nRF52840 PS 1.7, CLOCK"),
     "rp2040": Family(
         _RP2, (5 * _MHZ, 800 * _MHZ), (750 * _MHZ, 1600 * _MHZ), 133 * _MHZ, 0, 0, 0, 0, 0, "RP2040 datasheet 2.18.2"
@@ -84,11 +91,18 @@ FAMILIES: dict[str, Family] = {
     "rp2350": Family(
         _RP2, (5 * _MHZ, 800 * _MHZ), (750 * _MHZ, 1600 * _MHZ), 150 * _MHZ, 0, 0, 0, 0, 0, "RP2350 datasheet 8.6.3"
     ),
+    "ra8": Family(
+        _STM32 | {"pll_p"},
+        (6 * _MHZ, 12 * _MHZ),
+        (640 * _MHZ, 1440 * _MHZ),
+        *(480 * _MHZ, 0, 240 * _MHZ, 60 * _MHZ, 120 * _MHZ, 48 * _MHZ),
+        "bsp_feature.h of ra8d1 in Renesas FSP 6; RA8D1 User's Manual, CGC",
+    ),
 }
 
 _CLOCK_NUMBERS = (
-    *("pll_m", "pll_n", "pll_p", "pll_q", "pll_r", "ahb_divider", "apb1_divider", "apb2_divider"),
-    *("wait_states", "over_drive"),
+    *("pll_m", "pll_n", "pll_p", "pll_q", "pll_r", "ic1_divider", "ic2_divider"),
+    *("ahb_divider", "apb1_divider", "apb2_divider", "wait_states", "over_drive"),
 )
 # What the drivers' fields hold: RM0385 5.3.2, RM0433 8.7.13, RM0432 6.4.4, RP2040 datasheet 2.18.4.
 _RANGES: dict[str, dict[str, range | tuple[int, ...]]] = {
@@ -96,8 +110,13 @@ _RANGES: dict[str, dict[str, range | tuple[int, ...]]] = {
     "stm32f7": {"pll_m": range(2, 64), "pll_n": range(50, 433), "pll_p": (2, 4, 6, 8), "pll_q": range(2, 16)},
     "stm32h7": {"pll_m": range(1, 64), "pll_n": range(4, 513), "pll_p": range(2, 129, 2)},
     "stm32l4": {"pll_m": range(1, 17), "pll_n": range(8, 128), "pll_r": (2, 4, 6, 8)},
+    "stm32n6": {
+        **{"pll_m": range(1, 64), "pll_n": range(16, 2501)},
+        **{"ic1_divider": range(1, 257), "ic2_divider": range(1, 257)},
+    },
     "rp2040": {"pll_m": range(1, 64), "pll_n": range(16, 321), "pll_p": range(1, 8), "pll_q": range(1, 8)},
     "rp2350": {"pll_m": range(1, 64), "pll_n": range(16, 321), "pll_p": range(1, 8), "pll_q": range(1, 8)},
+    "ra8": {"pll_m": range(1, 4), "pll_n": range(1, 257), "pll_p": range(1, 5)},
 }
 _FPUS = {
     "cortex-m0": ("none",),
@@ -136,10 +155,15 @@ def clock_tree(clock: Clock) -> Tree:
         core = Fraction(clock.source_hz * (2 if clock.driver == "nrf52" else 1))
     elif clock.driver in ("rp2040", "rp2350"):
         core = vco / number("pll_p") / number("pll_q")
+    elif clock.driver == "stm32n6":
+        core = vco / number("ic1_divider")
     else:
         core = vco / number("pll_r" if clock.driver == "stm32l4" else "pll_p")
-    ahb = core / number("ahb_divider")
-    if clock.driver != "stm32h7":  # whose core runs before the divider
+    if clock.driver == "stm32n6":  # whose buses have a clock of their own
+        ahb = vco / number("ic2_divider") / number("ahb_divider")
+    else:
+        ahb = core / number("ahb_divider")
+    if clock.driver not in ("stm32h7", "stm32n6", "ra8"):  # whose cores run before the divider
         core = ahb
     return Tree(pll_input, vco, core, ahb, ahb / number("apb1_divider"), ahb / number("apb2_divider"))
 
@@ -151,6 +175,9 @@ def actual_baud(uart: Uart, clock_hz: int, baud: int) -> int | None:
     """
     if uart.driver == "nrf":
         return _NRF_BAUDS.get(baud)
+    if uart.driver == "ra_sci":
+        divider = (clock_hz + 4 * baud) // (8 * baud)
+        return clock_hz // (8 * divider) if 1 <= divider <= 256 else None
     scale, least, most = {
         "cmsdk": (1, 16, 0xFFFFF),
         "stm32_v1": (1, 16, 0xFFFF),
@@ -303,18 +330,20 @@ def _uart_and_pins_are_whole(board: Board) -> Iterator[str]:
     if board.uart is None or board.clock is None:
         yield "no [uart] or no [clock]"
         return
-    switched = board.uart.driver.startswith("stm32") or board.uart.driver == "pl011"
+    routed = board.uart.driver != "nrf"  # pins by a number
+    switched = routed and board.uart.driver not in ("cmsdk", "ra_sci")  # and on, one by one
     roles = [pin.role for pin in board.pin]
     if roles != ([] if board.uart.driver == "cmsdk" else ["tx", "rx"]):
         yield f"pins for {roles}"
-    parts: list[tuple[str, object]] = [("[uart]", board.uart), *(("[[pin]] " + pin.name, pin) for pin in board.pin)]
-    for name, part in parts:
+    parts: list[tuple[str, object, bool]] = [("[uart]", board.uart, switched or board.uart.driver == "ra_sci")]
+    parts += [("[[pin]] " + pin.name, pin, switched) for pin in board.pin]
+    for name, part, wanted in parts:
         enabled = [getattr(part, f"enable_{key}") is not None for key in ("name", "register", "bit")]
-        if enabled != [switched] * 3:
-            yield f"{name}: enable_name, enable_register, enable_bit are {'' if switched else 'not '}wanted"
+        if enabled != [wanted] * 3:
+            yield f"{name}: enable_name, enable_register, enable_bit are {'' if wanted else 'not '}wanted"
     for pin in board.pin:
-        if (pin.function is not None) != switched:
-            yield f"{pin.name}: function is {'' if switched else 'not '}wanted"
+        if (pin.function is not None) != routed:
+            yield f"{pin.name}: function is {'' if routed else 'not '}wanted"
         if pin.pin > 31 or (pin.function or 0) > 31 or (pin.enable_bit or 0) > 31:
             yield f"{pin.name}: a number past 31"
     if board.uart.irq > 495:

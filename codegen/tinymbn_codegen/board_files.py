@@ -28,9 +28,11 @@ _CLOCK_FILES: dict[str, tuple[str, ...]] = {
     "stm32f7": ("clock_stm32f4_f7.c",),
     "stm32h7": ("clock_stm32h7.c",),
     "stm32l4": ("clock_stm32l4.c",),
+    "stm32n6": ("clock_stm32n6.c",),
     "nrf52": ("clock_nrf52.c",),
     "rp2040": ("clock_rp2.c", "pins_rp2.c", "rp2.h"),
     "rp2350": ("clock_rp2.c", "pins_rp2.c", "rp2.h", "boot_rp2350.c"),
+    "ra8": ("clock_ra8.c", "ra8.h"),
 }
 _UART_FILES: dict[str, tuple[str, ...]] = {
     "cmsdk": ("uart_cmsdk.c",),
@@ -39,6 +41,7 @@ _UART_FILES: dict[str, tuple[str, ...]] = {
     "stm32_lpuart": ("uart_stm32_v2.c", "uart_stm32.h", "uart_stm32_lpuart.c", "pins_stm32.c"),
     "pl011": ("uart_pl011.c",),
     "nrf": ("uart_nrf.c",),
+    "ra_sci": ("uart_ra_sci.c", "ra8.h"),
 }
 
 _BOOT_RP2040 = (  # boot_rp2040.s, assembled; a test assembles it again
@@ -169,7 +172,7 @@ def _definitions(board: Board) -> list[tuple[str, str]]:
             ("BOARD_CLOCK_HSE", _flag(board.clock.source in ("hse", "hse-bypass"))),
             ("BOARD_CLOCK_HSE_BYPASS", _flag(board.clock.source == "hse-bypass")),
         ]
-        plls = ("pll_m", "pll_n", "pll_p", "pll_q", "pll_r")
+        plls = ("pll_m", "pll_n", "pll_p", "pll_q", "pll_r", "ic1_divider", "ic2_divider")
         found += _block("BOARD", board.clock, (), (*plls, "ahb_divider", "apb1_divider", "apb2_divider", "wait_states"))
         if board.clock.over_drive is not None:
             found.append(("BOARD_OVER_DRIVE", _flag(board.clock.over_drive)))
