@@ -134,7 +134,9 @@ def _defines(texts: dict[str, str]) -> tuple[dict[str, int], dict[str, int]]:
     return {k: v for k, v in addresses.items() if v < 0xE0000000}, bits
 
 
-@pytest.mark.parametrize("name", ["stm32f7", "nucleo-f446re", "nucleo-l4r5zi", "nucleo-h743zi", "nrf52840dk"])
+@pytest.mark.parametrize(
+    "name", ["stm32f7", "nucleo-f446re", "nucleo-l4r5zi", "nucleo-h743zi", "nucleo-n657x0-q", "nrf52840dk"]
+)
 def test_registers_of_the_drivers_are_those_of_the_chip(name: str) -> None:
     facts = chip_of(name)
     addresses, bits = _defines(board_files(load_board(name), stack_bytes=1024))

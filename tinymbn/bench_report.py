@@ -283,7 +283,7 @@ def _place(use: str) -> str:
 def _size_text(size: int) -> str:
     if not size:
         return ""
-    return f"{size / 1024:,.0f} KiB" if size < 1 << 20 else f"{size / (1 << 20):g} MiB"
+    return f"{size / (1 << 20):g} MiB" if size >= 1 << 20 and size % (1 << 19) == 0 else f"{size / 1024:.0f} KiB"
 
 
 def _usage_line(name: str, used: int, size: int) -> str:

@@ -44,7 +44,7 @@ _GCC_FPU: dict[Fpu, tuple[str, ...]] = {
     "fpv5-d16": ("-mfpu=fpv5-d16", "-mfloat-abi=hard"),
     "mve": ("-mfloat-abi=hard",),
 }
-# GCC has the Cortex-M85's name from 13 on. Both cores run the same instructions but for PACBTI, which nothing here uses.
+# GCC has the Cortex-M85's name from 13 on. The two run the same instructions but for PACBTI, which nothing here uses.
 _GCC_CPU: dict[Core, str] = {"cortex-m85": "cortex-m55"}
 # zig spells features out; a core of its names has the largest FPU that the core may have.
 _ZIG_CPU: dict[tuple[Core, Fpu], str] = {
