@@ -9,7 +9,6 @@
 #define SYSTEM_PLLCR 0x4001E02Au
 #define SYSTEM_MOSCCR 0x4001E032u
 #define SYSTEM_HOCOCR 0x4001E036u
-#define SYSTEM_OSCSF 0x4001E03Cu
 #define SYSTEM_OSCSF_HOCOSF BIT(0)
 #define SYSTEM_OSCSF_MOSCSF BIT(3)
 #define SYSTEM_OSCSF_PLLSF BIT(5)
@@ -47,16 +46,6 @@
 #define DIVIDERS \
     (SLOW << 28 | ICLK << 24 | ICLK << 20 | FAST << 16 | FAST << 12 | SLOW << 8 | SLOW << 4 | FAST)
 
-/* The regulator is given 150 us after each large step of the clock; one cycle a turn at the very least. */
-enum { SETTLING_TURNS = 150 * (BOARD_CLOCK_HZ / 1000000u) };
-
-static void settle(void)
-{
-    for (uint32_t turn = 0; turn < SETTLING_TURNS; turn++) {
-        (void)REGISTER8(SYSTEM_OSCSF);
-    }
-}
-
 /* A reset of the core alone leaves the clocks as they were: back to what they are after power-up. */
 static bool stop_all(void)
 {
@@ -92,9 +81,9 @@ static uint32_t to_the_pll(void)
     REGISTER(SYSTEM_SCKDIVCR) = DIVIDERS;
     REGISTER8(SYSTEM_SCKDIVCR2) = LOG2(2);
     REGISTER8(SYSTEM_SCKSCR) = SOURCE_PLL1P;
-    settle();
+    ra8_settle();
     REGISTER8(SYSTEM_SCKDIVCR2) = LOG2(1);
-    settle();
+    ra8_settle();
     return BOARD_OK;
 }
 

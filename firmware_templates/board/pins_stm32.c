@@ -1,4 +1,4 @@
-/* The UART's two pins on an STM32 with MODER ports: F2, F4, F7, H7, L4. RM0385 chapter 6. */
+/* The UART's two pins on an STM32 with MODER ports: F2, F4, F7, H7, L4, N6. RM0385 chapter 6. */
 #include "drivers.h"
 
 #define MODER 0x00u

@@ -4,6 +4,8 @@
 
 #include "drivers.h"
 
+#define SYSTEM_OSCSF 0x4001E03Cu
+
 #define REGISTER8(address) (*(volatile uint8_t *)(uintptr_t)(address))
 #define REGISTER16(address) (*(volatile uint16_t *)(uintptr_t)(address))
 
@@ -16,6 +18,15 @@ static inline bool wait_for8(uint32_t address, uint8_t mask, uint8_t value)
         }
     }
     return false;
+}
+
+/* The regulator is given 150 us after a large step of the load: of the clock, or a module's start. One cycle a turn
+ * at the very least. */
+static inline void ra8_settle(void)
+{
+    for (uint32_t turn = 0; turn < 150u * (BOARD_CLOCK_HZ / 1000000u); turn++) {
+        (void)REGISTER8(SYSTEM_OSCSF);
+    }
 }
 
 #endif

@@ -93,6 +93,7 @@ uint32_t uart_init(uint32_t hz, uint32_t baud)
 {
     REGISTER(BOARD_UART_ENABLE_REGISTER) &= ~BIT(BOARD_UART_ENABLE_BIT); /* one stops a module */
     (void)REGISTER(BOARD_UART_ENABLE_REGISTER);
+    ra8_settle();
     clock_hz = hz;
     const uint32_t divider = divider_of(baud);
     REGISTER(CCR0) = 0;

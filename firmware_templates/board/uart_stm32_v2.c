@@ -1,4 +1,4 @@
-/* USART and LPUART of STM32 F7, H7 and L4+: ISR, RDR, TDR. RM0385 chapter 31, RM0432 chapter 51. */
+/* USART and LPUART of STM32 F7, H7, L4+ and N6: ISR, RDR, TDR. RM0385 chapter 31, RM0432 chapter 51. */
 #include "drivers.h"
 #include "uart_stm32.h"
 
