@@ -397,8 +397,17 @@ def test_ra8_sets_what_board_toml_says(images: dict[str, Path]) -> None:
         routed = registers[0x40400800 + (pin.port - 0x40400000) * 2 + pin.pin * 4]
         assert (routed >> 24, routed >> 16 & 1) == (pin.function, 1)
     assert registers[0x40400D14] == 0x80  # locked
-    assert registers[0xE001E000] >> 2 & 1  # write-through: the model's CPUID is of r0p0
-    assert registers[0xE000E008] >> 16 & 1
+
+
+@pytest.mark.parametrize(("cpuid", "through"), [(0x410FD232, 1), (0x411FD230, 1), (0x411FD231, 0), (0x412FD230, 0)])
+def test_a_data_cache_writes_through_where_it_has_arms_errata(
+    cpuid: int, through: int, images: dict[str, Path]
+) -> None:
+    answers = CHIPS["ek-ra8d1"].answers | {0xE000ED00: lambda _: cpuid}
+    registers, results = _run(load_board("ek-ra8d1"), images["ek-ra8d1"], answers)
+    assert results == (0, 1, 0)
+    assert registers[0xE001E000] >> 2 & 1 == registers[0xE000E008] >> 16 & 1 == through
+    assert registers[0xE000ED14] >> 16 & 0b1111 == 0b1111  # both caches, branch prediction, low-overhead loops
 
 
 def _pins_are_routed(board: Board, registers: Registers) -> None:
