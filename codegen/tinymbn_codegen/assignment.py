@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tinymbn.graph import Graph
 from tinymbn.layers import AnyLayer, Reshape
-from tinymbn_codegen.dsp.registry import ENTRIES
-from tinymbn_codegen.kernels import KERNELS, Kernel, choose
+from tinymbn_codegen.kernels import KERNELS, Kernel, candidates
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.options import Options
+from tinymbn_codegen.registry import ENTRIES
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Choice:
         sources: the layouts of its inputs.
         target: the layout of its output.
         scratch_bytes: RAM that it needs for itself while it runs.
+        over_read: bytes behind each input that it may read, to no effect.
     """
 
     kernel: Kernel | None
     sources: tuple[Layout, ...]
     target: Layout
     scratch_bytes: int
+    over_read: int = 0
 
     @property
     def rows(self) -> bool:
@@ -43,31 +45,26 @@ def assign(graph: Graph, options: Options) -> tuple[Choice, ...]:
         options: which set of kernels, which passes are off.
     """
     moved = _moved(graph, options)
-    kernels = [None if layer.output in moved else choose(layer, graph, options.kernels) for layer in graph.layers]
-    planar = _planar(graph, kernels) if options.kernels in ("chosen", "dsp") else set()
-    readers: dict[str, list[int]] = {name: [] for name in graph.tensors}
-    for k, layer in enumerate(graph.layers):
-        for name in layer.inputs:
-            readers[name].append(k)
-    layouts: dict[str, Layout] = {}
-    for name in graph.tensors:
-        layouts[name] = "planar" if name in planar else "nhwc"
+    able = [() if layer.output in moved else tuple(candidates(layer, graph, options.kernels)) for layer in graph.layers]
+    kernels, layouts = _fitting(graph, able)
+    readers = _readers(graph)
     for layer, kernel in zip(graph.layers, kernels, strict=True):
+        # A row of pairs is worth its size only where nothing but one pointwise layer reads it.
         feeds = [kernels[k] for k in readers[layer.output]]
-        pointwise = all(reader is KERNELS["dsp_pointwise"] for reader in feeds)
-        if kernel is KERNELS["dsp_depthwise"] and layer.output in planar and pointwise and len(feeds) == 1:
-            layouts[layer.output] = "pairs"
+        if kernel is KERNELS["dsp_depthwise"] and feeds == [KERNELS["dsp_pointwise"]]:
+            layouts[layer.output] = "pairs" if layouts[layer.output] == "planar" else layouts[layer.output]
     return tuple(_choice(graph, layer, kernel, layouts) for layer, kernel in zip(graph.layers, kernels, strict=True))
 
 
 def _choice(graph: Graph, layer: AnyLayer, kernel: Kernel | None, layouts: Mapping[str, Layout]) -> Choice:
     sources, target = tuple(layouts[name] for name in layer.inputs), layouts[layer.output]
-    scratch = 0
+    scratch = over_read = 0
     entry = ENTRIES.get(kernel.name) if kernel is not None else None
     if entry is not None:
         inputs = [graph.tensors[name] for name in layer.inputs]
         scratch = entry.scratch_bytes(layer, inputs, graph.tensors[layer.output], sources[0])
-    return Choice(kernel, sources, target, scratch)
+        over_read = max(entry.over_read(layer, tensor) for tensor in inputs)
+    return Choice(kernel, sources, target, scratch, over_read)
 
 
 def _moved(graph: Graph, options: Options) -> set[str]:
@@ -79,31 +76,41 @@ def _moved(graph: Graph, options: Options) -> set[str]:
     }
 
 
-_WRITES_PLANAR = {"dsp_pointwise", "dsp_conv2d", "dsp_depthwise", "dsp_add"}
-_READS_PLANAR = {"dsp_pointwise", "dsp_depthwise", "dsp_add", "dsp_mean"}
-_NEEDS_PLANAR = {"dsp_depthwise", "dsp_add", "dsp_mean"}
+def _readers(graph: Graph) -> dict[str, list[int]]:
+    """The layers that read each tensor."""
+    found: dict[str, list[int]] = {name: [] for name in graph.tensors}
+    for k, layer in enumerate(graph.layers):
+        for name in layer.inputs:
+            found[name].append(k)
+    return found
 
 
-def _planar(graph: Graph, kernels: list[Kernel | None]) -> set[str]:
-    """Maps that lie in planes; layers whose kernel cannot have the planes that it wants get another in ``kernels``."""
-    makers = {layer.output: k for k, layer in enumerate(graph.layers)}
+def _fitting(
+    graph: Graph, able: Sequence[tuple[Kernel, ...]]
+) -> tuple[list[Kernel | None], dict[str, Layout]]:
+    """A kernel of each layer's, the fastest whose layouts can be had, and the layouts."""
+    left = [list(kernels) for kernels in able]
+    readers, makers = _readers(graph), {layer.output: k for k, layer in enumerate(graph.layers)}
     while True:
-        names = [kernel.name if kernel is not None else "" for kernel in kernels]
-        planar = {name for name, k in makers.items() if names[k] in _WRITES_PLANAR and name not in graph.outputs}
-        read = set()
-        for layer, kernel in zip(graph.layers, names, strict=True):
-            for name in layer.inputs:
-                read.add(name)
-                if kernel not in _READS_PLANAR:
-                    planar.discard(name)
-        planar &= read
+        reads = [ENTRIES[own[0].name].reads if own and own[0].name in ENTRIES else ("nhwc",) for own in left]
+        writes = [ENTRIES[own[0].name].writes if own and own[0].name in ENTRIES else ("nhwc",) for own in left]
+        layouts: dict[str, Layout] = dict.fromkeys(graph.tensors, "nhwc")
+        for name, maker in makers.items():
+            if name in graph.outputs or not readers[name]:
+                continue
+            for layout in _SPECIAL:
+                if layout in writes[maker] and all(layout in reads[k] for k in readers[name]):
+                    layouts[name] = layout
         wrong = [
             k
             for k, layer in enumerate(graph.layers)
-            if (names[k] in _NEEDS_PLANAR and not planar.issuperset(layer.inputs))
-            or (names[k] == "dsp_add" and layer.output not in planar)
+            if layouts[layer.output] not in writes[k] or any(layouts[name] not in reads[k] for name in layer.inputs)
         ]
         if not wrong:
-            return planar
+            return [own[0] if own else None for own in left], layouts
         for k in wrong:
-            kernels[k] = choose(graph.layers[k], graph, "armv7m")
+            left[k].pop(0)
+
+
+_SPECIAL: tuple[Layout, ...] = ("planar", "planes")
+"""The layouts that a map has wherever its maker and all its readers can."""

@@ -14,7 +14,7 @@ RUNTIME = 2  # TINYMBN_RUNTIME of firmware_templates/runtime/tinymbn_layers.h
 Files = dict[str, str]
 """Paths, relative to the project's folder, with ``/``; and texts."""
 
-_RUNTIME_FILES = tuple(f"tinymbn_{name}.h" for name in ("dsp", "fixed_point", "layers", "scalar", "trace"))
+_RUNTIME_FILES = tuple(f"tinymbn_{name}.h" for name in ("dsp", "fixed_point", "layers", "mve", "scalar", "trace"))
 
 
 def model_files(plan: Plan, pixels: Pixels) -> Files:

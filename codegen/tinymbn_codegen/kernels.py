@@ -6,6 +6,7 @@ A kernel is a template ``layers/<name>.c.j2``. The general one of a kind has the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from tinymbn.layers import (
     Shape,
     Softmax,
 )
-from tinymbn_codegen.dsp.registry import ENTRIES
+from tinymbn_codegen.registry import ENTRIES
 from tinymbn_codegen.options import KernelSet
 from tinymbn_codegen.scalar import scalar_kernel
 
@@ -94,6 +95,9 @@ KERNELS = {
         Kernel("reshape", rows=False, armv6m=Cost(32, 24), armv7m=Cost(32, 24)),
         Kernel("transpose", rows=False, armv6m=Cost(64, 80), armv7m=Cost(64, 80)),
         Kernel("resize_nearest", rows=False, armv6m=Cost(64, 90), armv7m=Cost(64, 90)),
+        Kernel("mve_pointwise", rows=True, armv6m=Cost(400, 400), armv7m=Cost(160, 600)),
+        Kernel("mve_conv2d", rows=True, armv6m=Cost(400, 400), armv7m=Cost(240, 900)),
+        Kernel("mve_depthwise", rows=True, armv6m=Cost(400, 400), armv7m=Cost(240, 500)),
         Kernel("dsp_pointwise", rows=True, armv6m=Cost(400, 1500), armv7m=Cost(160, 900)),
         Kernel("dsp_depthwise", rows=True, armv6m=Cost(400, 1500), armv7m=Cost(192, 900), slots=True),
         Kernel("dsp_conv2d", rows=True, armv6m=Cost(400, 1800), armv7m=Cost(144, 1180)),
@@ -103,28 +107,34 @@ KERNELS = {
 }
 
 
-def choose(layer: AnyLayer, graph: Graph, kernels: KernelSet) -> Kernel:
-    """The fastest kernel of a set whose preconditions this layer fulfils, or the general one.
+_EXTENSIONS: dict[KernelSet, tuple[str, ...]] = {"mve": ("mve_", "dsp_"), "dsp": ("dsp_",), "chosen": ("dsp_",)}
+"""Names of the kernels of a set that are for extensions of the instruction set begin so, the faster ones first."""
 
-    Those of the DSP extension also want their maps in layouts of their own: see ``assignment``.
+
+def candidates(layer: AnyLayer, graph: Graph, kernels: KernelSet) -> Iterator[Kernel]:
+    """The kernels of a set whose preconditions this layer fulfils, the fastest first; the last one takes every layout.
+
+    Those for the DSP extension and for Helium also want their maps in layouts of their own: see ``assignment``.
     """
-    if kernels in ("chosen", "dsp"):
-        inputs, output = [graph.tensors[name] for name in layer.inputs], graph.tensors[layer.output]
-        for name, entry in ENTRIES.items():
-            if graph.constants.keys().isdisjoint(layer.inputs) and entry.supports(layer, inputs, output):
-                return KERNELS[name]
+    inputs, output = [graph.tensors[name] for name in layer.inputs], graph.tensors[layer.output]
+    if graph.constants.keys().isdisjoint(layer.inputs):
+        for prefix in _EXTENSIONS.get(kernels, ()):
+            for name, entry in ENTRIES.items():
+                if name.startswith(prefix) and entry.supports(layer, inputs, output):
+                    yield KERNELS[name]
     if kernels != "plain":
-        tensors = graph.tensors[layer.inputs[0]], graph.tensors[layer.output]
-        scalar = scalar_kernel(layer, *tensors)
+        scalar = scalar_kernel(layer, graph.tensors[layer.inputs[0]], output)
         if scalar is not None:
-            return KERNELS[scalar]
+            yield KERNELS[scalar]
+            return
     match layer:
         case Dense() if layer.steps is not None:
-            return KERNELS["dense_steps"]
+            yield KERNELS["dense_steps"]
         case Add() | Mul():
             shapes = {graph.tensors[name].shape for name in (*layer.inputs, layer.output)}
-            return KERNELS[layer.kind if len(shapes) == 1 and kernels != "plain" else f"{layer.kind}_broadcast"]
-    return KERNELS[layer.kind]
+            yield KERNELS[layer.kind if len(shapes) == 1 and kernels != "plain" else f"{layer.kind}_broadcast"]
+        case _:
+            yield KERNELS[layer.kind]
 
 
 def overlap_distance(layer: AnyLayer, operand: int, shape: Shape, output: Shape) -> int | None:

@@ -2,6 +2,8 @@
 
 ``nhwc``: int8, pixel by pixel, all channels of one before the next.
 
+``planes``: int8, channel by channel, all pixels of one before the next. What Helium's depthwise kernel reads.
+
 ``planar``: uint8, the value + 128, channel by channel. Four neighbours lie as x0, x2, x1, x3, so that ``uxtb16`` makes
 the pairs (x0, x1) and (x2, x3) of a word. A plane is a multiple of four wide and zero beyond the row's end; there is an
 even number of planes, so that kernels may write two channels at a time.
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from tinymbn.layers import Shape
 
-Layout = Literal["nhwc", "planar", "pairs"]
+Layout = Literal["nhwc", "planes", "planar", "pairs"]
 
 LANES = (0, 2, 1, 3)
 """Which byte of a planar word pixel x % 4 is."""
@@ -40,7 +42,7 @@ def row_bytes(layout: Layout, shape: Shape) -> int:
     """Of a row of a map (H, W, C)."""
     _, width, channels = shape
     match layout:
-        case "nhwc":
+        case "nhwc" | "planes":
             return width * channels
         case "planar":
             return plane_bytes(width) * 2 * pairs_of(channels)
@@ -64,6 +66,8 @@ def encode(layout: Layout, values: NDArray[np.int8]) -> NDArray[np.uint8]:
     height, width, channels = values.shape
     if layout == "nhwc":
         return np.ascontiguousarray(values).reshape(height, -1).view(np.uint8)
+    if layout == "planes":
+        return np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(height, -1).view(np.uint8)
     made: NDArray[Any]
     shifted = values.view(np.uint8) ^ 0x80
     if layout == "planar":
@@ -81,6 +85,8 @@ def decode(layout: Layout, rows: NDArray[np.uint8], shape: Shape) -> NDArray[np.
     height = len(rows)
     if layout == "nhwc":
         return rows.view(np.int8).reshape(height, width, channels)
+    if layout == "planes":
+        return rows.view(np.int8).reshape(height, channels, width).transpose(0, 2, 1)
     if layout == "planar":
         planes = rows.reshape(height, -1, plane_bytes(width))[:, :channels, _lanes(width)]
         return (planes ^ 0x80).view(np.int8).transpose(0, 2, 1)

@@ -11,16 +11,21 @@ from tinymbn.errors import OptionError
 PASSES = ("fold_padding", "dead_channels", "alias_reshape", "overlap", "streaming")
 """Every pass and layout choice that can be switched off; none changes a byte of any channel that remains."""
 
-KernelSet = Literal["chosen", "dsp", "armv7m", "armv6m", "plain"]
-"""For cores with the DSP extension, for Cortex-M3, for M0 and M0+; the general kernels; or the core's own."""
+KernelSet = Literal["chosen", "mve", "dsp", "armv7m", "armv6m", "plain"]
+"""For cores with Helium, with the DSP extension, for Cortex-M3, for M0 and M0+; the general kernels; or the core's own."""
 
 Optimize = Literal["speed", "balanced", "ram"]
 
 Input = Literal["frame", "rows"]
 """Whether the input lies in the arena as a whole, or comes row by row."""
 
-_SETS: dict[str, KernelSet] = {"cortex-m0": "armv6m", "cortex-m0plus": "armv6m", "cortex-m3": "armv7m"}
-"""Of cores without the DSP extension."""
+_SETS: dict[str, KernelSet] = {
+    "cortex-m0": "armv6m",
+    "cortex-m0plus": "armv6m",
+    "cortex-m3": "armv7m",
+    "cortex-m55": "mve",
+}
+"""Of cores without the DSP extension, and of those with more."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "kernels": get_args(KernelSet),

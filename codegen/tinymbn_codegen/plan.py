@@ -11,13 +11,13 @@ from tinymbn.graph import Graph, Tensor
 from tinymbn.layers import AnyLayer, Quantize
 from tinymbn_codegen.assignment import Choice, assign
 from tinymbn_codegen.check import check_plan
-from tinymbn_codegen.dsp.registry import ENTRIES
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.kernels import Kernel
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.memory import Buffer
 from tinymbn_codegen.options import Options
 from tinymbn_codegen.passes import optimise, without_edges
+from tinymbn_codegen.registry import ENTRIES
 from tinymbn_codegen.requests import COUNTERS, scratch_name, tensor_layouts, tensor_row_bytes
 from tinymbn_codegen.scalar import scalar_code
 from tinymbn_codegen.schedule import Segment, map_rows
@@ -67,6 +67,7 @@ class Step:
         output: what it makes.
         scratch: offset of what the kernel needs for itself; None where it needs nothing.
         scratch_bytes: of that.
+        over_read: bytes behind each input that the kernel may read, to no effect.
         options: what was asked for.
     """
 
@@ -77,6 +78,7 @@ class Step:
     output: Place
     scratch: int | None
     scratch_bytes: int
+    over_read: int
     options: Options
 
     @cached_property
@@ -184,6 +186,7 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
                 output=place(layer.output),
                 scratch=scratch.offset if scratch is not None else None,
                 scratch_bytes=choice.scratch_bytes,
+                over_read=choice.over_read,
                 options=options,
             )
         )
@@ -195,13 +198,18 @@ def make_plan(graph: Graph, options: Options, sha256: str, *, tries: int = 60) -
         steps=tuple(steps),
         segments=arrangement.timeline.segments,
         buffers=arrangement.buffers,
-        arena_bytes=arrangement.arena_bytes,
+        arena_bytes=max(arrangement.arena_bytes, *map(_reach, steps)),
         counters=counters.offset if counters is not None else None,
         input=place(graph.input),
         outputs=tuple(place(name) for name in graph.outputs),
     )
     check_plan(plan)
     return plan
+
+
+def _reach(step: Step) -> int:
+    """Up to where the arena is read."""
+    return max((p.offset + p.bytes + step.over_read for p in step.inputs if p.offset is not None), default=0)
 
 
 def _check_rows(graph: Graph, choices: Sequence[Choice]) -> None:

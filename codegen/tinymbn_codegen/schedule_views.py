@@ -200,7 +200,7 @@ def _step_view(plan: Plan, step: Step, condition: str, counter: int) -> StepView
 def _takes_rows(step: Step) -> bool:
     """Whether the kernel takes an array of pointers to rows; others read a single row of each input."""
     assert step.kernel is not None
-    return step.kernel.name not in ("dsp_pointwise", "dsp_add")
+    return step.kernel.name not in ("dsp_pointwise", "dsp_add", "mve_pointwise", "mve_add")
 
 
 def _rows_view(place: Place, data: str, *, by_rows: bool) -> RowsView:

@@ -33,6 +33,19 @@ static inline void tinymbn_trace_put(tinymbn_trace *trace, uint32_t stored)
     }
 }
 
+/* Planes of bytes. */
+static inline void tinymbn_trace_planes(tinymbn_on_rows_function on_rows, int32_t layer, int32_t row,
+                                        const int8_t *data, int32_t width, int32_t channels)
+{
+    tinymbn_trace trace = {on_rows, layer, row, 0, {0}};
+    for (int32_t x = 0; x < width; x++) {
+        for (int32_t c = 0; c < channels; c++) {
+            tinymbn_trace_put(&trace, (uint32_t)(data[c * width + x] + 128));
+        }
+    }
+    tinymbn_trace_end(&trace);
+}
+
 /* Planes of bytes, value + 128; four neighbours lie as x0, x2, x1, x3. */
 static inline void tinymbn_trace_planar(tinymbn_on_rows_function on_rows, int32_t layer, int32_t row,
                                         const int8_t *data, int32_t width, int32_t channels)

@@ -80,7 +80,7 @@ def generator_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--kernels",
-            type=click.Choice(["chosen", "dsp", "armv7m", "armv6m", "plain"]),
+            type=click.Choice(["chosen", "mve", "dsp", "armv7m", "armv6m", "plain"]),
             default="chosen",
             help="Default: chosen, the fastest for the core.",
         ),

@@ -1,0 +1,143 @@
+"""Convolutions of any window, from bytes as TensorFlow Lite has them: the first layers of networks above all.
+
+Windows are copied so that each lies in one piece, row by row of it; what follows is that of a convolution of 1 x 1.
+Where weights stay in their vectors all windows of a row of outputs are copied at once, elsewhere those of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.graph import Tensor
+from tinymbn.layers import AnyLayer, Conv2D, Depthwise
+from tinymbn_codegen.kernel_code import KernelCode
+from tinymbn_codegen.layouts import Layout
+from tinymbn_codegen.mve.requantization import reference_of, requantization_of
+from tinymbn_codegen.mve.row import Row, chunks_of, fits, is_resident
+from tinymbn_codegen.mve.tile import LANES, add, sizes_of
+
+_MOST_INPUTS = 4080  # by how much a pointer goes back
+_MOST_PLACE = 0xFFFF  # of a byte in a tile
+_MOST_MOVE = 127  # of a pointer, with a load or store
+_MOST_ROWS = 7  # whose pointers have registers
+
+
+def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
+    """Whether there is a kernel for this layer."""
+    if not isinstance(layer, Conv2D | Depthwise):
+        return False
+    window = layer.window
+    if window.dilation[1] != 1 and window.kernel[1] > 1:
+        return False
+    if isinstance(layer, Depthwise) and input.shape[2] != 1:
+        return False
+    weights = _weights(layer)
+    channels, inputs = weights.shape
+    if inputs > _MOST_INPUTS or 4 * max(channels, output.shape[1]) > _MOST_PLACE or not fits(weights):
+        return False
+    own = layer.weights
+    reference, _ = reference_of(weights, own, input.zero_point, output.zero_point, layer.activation)
+    return bool(reference.monotone.all())
+
+
+def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
+    """What a call needs beside input and output: windows, and what is copied and loaded behind the last."""
+    assert isinstance(layer, Conv2D | Depthwise)
+    inputs = _weights(layer).shape[1]
+    width = output.shape[1]
+    together = width if is_resident(inputs) else max(sizes_of(width, chunks_of(inputs)))
+    return -(-together * _pixel_bytes(inputs) // 4) * 4 + LANES
+
+
+def over_read(layer: AnyLayer, input: Tensor) -> int:
+    """Bytes behind its input that it may read."""
+    assert isinstance(layer, Conv2D | Depthwise)
+    return -(layer.window.kernel[1] * input.shape[2]) % LANES
+
+
+def kernel(
+    layer: Conv2D | Depthwise, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
+    """The function of a layer that reads rows of ``nhwc`` and makes ``planes`` or ``nhwc``."""
+    assert source == "nhwc"
+    weights, window = _weights(layer), layer.window
+    scaling = requantization_of(
+        *reference_of(weights, layer.weights, input.zero_point, output.zero_point, layer.activation)
+    )
+    (kernel_h, kernel_w), (_, width, channels) = window.kernel, input.shape
+    inputs = weights.shape[1]
+    row = Row(weights, scaling, output.shape[1], _pixel_bytes(inputs), output, target)
+    piece, step = kernel_w * channels, window.stride[1] * channels
+    # The outputs whose windows have no padding at their sides.
+    begin = min(-(-window.padding.left // window.stride[1]), output.shape[1])
+    end = max(begin, min((width + window.padding.left - kernel_w) // window.stride[1] + 1, output.shape[1]))
+    numbers = {
+        "KERNEL_H": kernel_h,
+        "PIECE": piece,
+        "STEP": step,
+        "LEFT": window.padding.left * channels,
+        "ROW_BYTES": width * channels,
+        "INPUT_ZERO": input.zero_point,
+        "INSIDE": begin,
+        "INSIDE_END": end,
+    }
+    if not is_resident(inputs):
+        numbers["TOGETHER"] = max(sizes_of(output.shape[1], chunks_of(inputs)))
+    rows = range(kernel_h)
+    return KernelCode(
+        template="layers/mve_conv2d.c.j2",
+        parameters=f"const int8_t *const rows[{kernel_h}], int8_t *scratch, int8_t *output",
+        numbers=numbers | row.numbers(),
+        details=row.details()
+        | {
+            "copies": tuple(_copies(kernel_h, piece, step, _pixel_bytes(inputs))) if kernel_h <= _MOST_ROWS else (),
+            "results": (*(f'[row{k}] "+r"(row{k})' for k in rows), '[to] "+r"(to)', '[count] "+r"(count)'),
+            "rows": rows,
+            "windows": not is_resident(inputs),
+        },
+        constants=row.constants(),
+    )
+
+
+def _copies(kernel_h: int, piece: int, step: int, pixel_bytes: int) -> Iterator[str]:
+    """Windows one after the other. Operands: row0, ..., to, count."""
+    yield "1:"
+    for k in range(kernel_h):
+        source, last = f"%[row{k}]", k == kernel_h - 1
+        move = pixel_bytes - (kernel_h - 1) * piece if last else piece
+        for at in range(0, piece, LANES):
+            ends = at + LANES >= piece
+            yield from _access("vldrb.8", source, at, step if ends else 0)
+            yield from _access("vstrb.8", "%[to]", at, move if ends else 0)
+    yield "subs %[count], %[count], #1"
+    yield "bne 1b"
+
+
+def _access(mnemonic: str, pointer: str, at: int, move: int) -> Iterator[str]:
+    """A load or store at an offset, where the pointer is moved in the end if ``move``."""
+    if move and at == 0 and move <= _MOST_MOVE:
+        yield f"{mnemonic} q0, [{pointer}], #{move}"
+        return
+    if at <= _MOST_MOVE:
+        yield f"{mnemonic} q0, [{pointer}, #{at}]" if at else f"{mnemonic} q0, [{pointer}]"
+        yield from add(pointer, move, "r12")
+        return
+    yield from add(pointer, at, "r12")
+    yield f"{mnemonic} q0, [{pointer}]"
+    yield from add(pointer, move - at, "r12")
+
+
+def _pixel_bytes(inputs: int) -> int:
+    """From one window to the next: at words."""
+    return -(-inputs // 4) * 4
+
+
+def _weights(layer: Conv2D | Depthwise) -> NDArray[np.int64]:
+    """Without their zero point, as a window lies, (C_out, KERNEL_H * KERNEL_W * C_in)."""
+    values = layer.weights.values.astype(np.int64)
+    if isinstance(layer, Depthwise):
+        values = values.transpose(2, 0, 1)
+    return values.reshape(len(values), -1) - layer.weights.zero_point

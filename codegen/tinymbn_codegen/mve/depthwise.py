@@ -1,0 +1,140 @@
+"""The depthwise kernel for Helium: what it takes, its constants, and what its template is told."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.graph import Tensor
+from tinymbn.layers import AnyLayer, Depthwise
+from tinymbn_codegen.kernel_code import KernelCode
+from tinymbn_codegen.layouts import Layout
+from tinymbn_codegen.mve.depthwise_text import Geometry, all_channels
+from tinymbn_codegen.mve.requantization import reference_of, requantization_of
+from tinymbn_codegen.mve.row import FORMS, fits
+from tinymbn_codegen.mve.tile import LANES
+
+_MOST_ROWS = 16  # of a window: what is scattered goes to places of a byte
+_MOST_BYTES = 128  # of a window
+_MOST_LEFT = 31  # columns of padding, which loads reach back for
+_MOST_PLACE = 0xFFFF
+
+
+def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
+    """Whether the kernel computes this layer: as many outputs as inputs, weights int8 without zero point."""
+    if not isinstance(layer, Depthwise):
+        return False
+    window, (height, width) = layer.window, layer.window.kernel
+    if (
+        layer.channels != input.shape[2]
+        or (window.dilation[1] != 1 and width > 1)
+        or height > _MOST_ROWS
+        or height * width > _MOST_BYTES
+        or window.padding.left * height > _MOST_LEFT
+        or 8 * layer.channels > _MOST_PLACE
+    ):
+        return False
+    weights = _weights(layer)
+    if not fits(weights):
+        return False
+    flat = weights.reshape(len(weights), -1)
+    own = layer.weights
+    reference, _ = reference_of(flat, own, input.zero_point, output.zero_point, layer.activation)
+    return bool(reference.monotone.all())
+
+
+def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
+    """What a call needs beside input and output: columns, and a row of the input's zero point."""
+    assert isinstance(layer, Depthwise)
+    geometry = _geometry(layer, input, output, "nhwc")
+    return -(-geometry.column_bytes // 4) * 4 + LANES * geometry.chunks
+
+
+def over_read(layer: AnyLayer, input: Tensor) -> int:
+    """Bytes behind its input that it may read."""
+    return -input.shape[1] % LANES
+
+
+def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False) -> KernelCode:
+    """The function of a layer that reads rows of ``planes`` and makes ``planes`` or ``nhwc``."""
+    assert isinstance(layer, Depthwise)
+    assert source == "planes"
+    geometry = _geometry(layer, input, output, target)
+    weights, own = _weights(layer), layer.weights
+    flat = weights.reshape(len(weights), -1)
+    scaling = requantization_of(*reference_of(flat, own, input.zero_point, output.zero_point, layer.activation))
+    columns = np.zeros((layer.channels, geometry.kernel[1], geometry.column), np.int64)
+    columns[:, :, : geometry.kernel[0]] = weights.transpose(0, 2, 1)
+    record = np.zeros((layer.channels, geometry.before + LANES * geometry.vectors), np.int8)
+    record[:, geometry.before : geometry.before + columns[0].size] = columns.reshape(layer.channels, -1)
+    wrapped = (scaling.parameters & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    stream = np.concatenate([record.view("<i4").astype(np.int32), wrapped], axis=1)
+    sizes = geometry.sizes
+    places = [np.array(geometry.lanes(size), np.uint16) for size in dict.fromkeys(sizes)]
+    if not geometry.by_vst4:
+        places.append((np.arange(LANES) * geometry.column).astype(np.uint8).view(np.uint16))
+    numbers = {
+        "KERNEL_H": geometry.kernel[0],
+        "KERNEL_W": geometry.kernel[1],
+        "STRIDE_W": geometry.stride,
+        "PAD_LEFT": geometry.pad_left,
+        "WIDTH": geometry.width,
+        "OUTPUTS": geometry.outputs,
+        "CHANNELS": layer.channels,
+        "COLUMN": geometry.column,
+        "CHUNKS": geometry.chunks,
+        "BEFORE": geometry.before,
+        "WORDS": stream.shape[1],
+        "PARAMETERS": scaling.words,
+        "NEXT_PIXEL": geometry.next_pixel,
+        "NEXT_CHANNEL": geometry.next_channel,
+        "ZEROS": -(-geometry.column_bytes // 4) * 4,
+        "INPUT_ZERO": input.zero_point,
+        "OUTPUT_ZERO": output.zero_point,
+        "LOW": layer.activation.low,
+        "HIGH": layer.activation.high,
+        "FORM": FORMS[scaling.form],
+        "FULL": sizes.count(sizes[0]) * sizes[0] * geometry.stride * geometry.column,
+    }
+    rows = range(geometry.kernel[0])
+    results: list[str] = []
+    operands = ['[rows] "r"(sources)']
+    if geometry.by_vst4:
+        results = [f'[row{k}] "+r"(row{k})' for k in rows]
+        operands = [f'[step{k}] "m"(step{k})' for k in rows]
+    return KernelCode(
+        template="layers/mve_depthwise.c.j2",
+        parameters=f"const int8_t *const rows[{geometry.kernel[0]}], int8_t *scratch, int8_t *output",
+        numbers=numbers,
+        details={
+            "lines": all_channels(geometry, scaling),
+            "by_vst4": geometry.by_vst4,
+            "rows": rows,
+            "results": (*results, '[stream] "+r"(constants)', '[output] "+r"(out)', '[columns] "+r"(columns)'),
+            "operands": (*operands, '[lanes] "m"(places)', '[limit] "m"(limit)', '[end] "m"(end)'),
+        },
+        constants=(
+            ("stream", np.ascontiguousarray(stream), "(CHANNELS, WORDS): weights by columns, parameters"),
+            ("lanes", np.stack(places).view(np.int16), "(n, 8): where the bytes of a tile go"),
+        ),
+    )
+
+
+def _weights(layer: Depthwise) -> NDArray[np.int64]:
+    """Without their zero point, (C, height, width)."""
+    return layer.weights.values.astype(np.int64).transpose(2, 0, 1) - layer.weights.zero_point
+
+
+def _geometry(layer: Depthwise, input: Tensor, output: Tensor, target: Layout) -> Geometry:
+    planes = target == "planes"
+    window, outputs = layer.window, output.shape[1]
+    return Geometry(
+        kernel=window.kernel,
+        stride=window.stride[1],
+        width=input.shape[1],
+        outputs=outputs,
+        pad_left=window.padding.left,
+        next_pixel=1 if planes else layer.channels,
+        next_channel=outputs if planes else 1,
+        input_zero=input.zero_point,
+    )

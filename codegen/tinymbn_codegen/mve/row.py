@@ -1,0 +1,176 @@
+"""A row of output as tiles, its constants, and what templates are told of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.graph import Tensor
+from tinymbn_codegen.layouts import Layout
+from tinymbn_codegen.mve.requantization import Requantization, zero_number
+from tinymbn_codegen.mve.tile import (
+    LANES,
+    RESIDENT_CHUNKS,
+    Geometry,
+    resident,
+    sizes_of,
+    streamed,
+    zero_in_register,
+)
+
+FORMS = {"plain": 0, "ties": 1, "general": 2}
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Neighbouring tiles of one size.
+
+    Attributes:
+        size: pixels of each.
+        count: of tiles.
+        lines: the instructions; empty where the row has them all.
+        pointers: C expressions of the pixels that the instructions point at, counted from the tile.
+        lanes: which of the places of ``lanes`` are its own.
+        results: operands that the instructions change.
+        operands: those that they read.
+    """
+
+    size: int
+    count: int
+    lines: tuple[str, ...]
+    pointers: tuple[int, ...]
+    lanes: int
+    results: tuple[str, ...]
+    operands: tuple[str, ...]
+
+
+def chunks_of(count: int) -> int:
+    """In how many chunks so many inputs are multiplied."""
+    return -(-count // LANES)
+
+
+def is_resident(count: int) -> bool:
+    """Whether the weights of so many inputs stay in their vectors while a row passes by."""
+    return chunks_of(count) <= RESIDENT_CHUNKS
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """How a row of output is made of pixels that lie in pieces.
+
+    Attributes:
+        weights: without their zero point, in the order of the inputs, int8 (C, n).
+        requantization: of the layer.
+        width: pixels.
+        pixel_bytes: from one pixel's inputs to the next's.
+        output: the map, or whatever else is made of pixels of C bytes.
+        target: how it lies.
+    """
+
+    weights: NDArray[np.int64]
+    requantization: Requantization
+    width: int
+    pixel_bytes: int
+    output: Tensor
+    target: Layout
+
+    @property
+    def channels(self) -> int:
+        """Of the output."""
+        return len(self.weights)
+
+    @property
+    def chunks(self) -> int:
+        """Of sixteen inputs of each pixel."""
+        return chunks_of(self.weights.shape[1])
+
+    def numbers(self) -> dict[str, int]:
+        """What the text calls by name."""
+        planes = self.target == "planes"
+        activation = self.requantization.activation
+        return {
+            "WIDTH": self.width,
+            "C_OUT": self.channels,
+            "PIXEL_BYTES": self.pixel_bytes,
+            "CHUNKS": self.chunks,
+            "PAIRS": max(1, self.channels // 2),
+            "PAIR_WORDS": self.pair_words,
+            "NEXT_PIXEL": 1 if planes else self.channels,
+            "NEXT_CHANNEL": self.width if planes else 1,
+            "ZERO": zero_number(self.requantization),
+            "OUTPUT_ZERO": self.requantization.zero_point,
+            "LOW": activation.low,
+            "HIGH": activation.high,
+            "FORM": FORMS[self.requantization.form],
+        }
+
+    @property
+    def pair_words(self) -> int:
+        """Of the stream, for two channels."""
+        return self.chunks * 2 * LANES // 4 + 2 * self.requantization.words
+
+    def details(self) -> dict[str, Any]:
+        """What the text depends on."""
+        numbers = self.numbers()
+        steps = numbers["NEXT_PIXEL"], numbers["NEXT_CHANNEL"] if self.channels > 1 else 0
+        sizes = sizes_of(self.width, self.chunks)
+        runs = [(size, len(list(group))) for size, group in groupby(sizes)]
+        tiles = [Geometry(size, self.chunks, self.pixel_bytes, *steps) for size, _ in runs]
+        stays = self.chunks <= RESIDENT_CHUNKS
+        return {
+            "resident": resident(tuple(runs), tiles[0], self.requantization) if stays else (),
+            "runs": tuple(
+                self._view(i, tile, count) for i, (tile, (_, count)) in enumerate(zip(tiles, runs, strict=True))
+            ),
+            "parts": 1 + (self.channels > 1 and self.channels % 2),
+        }
+
+    def constants(self) -> tuple[tuple[str, NDArray[Any], str], ...]:
+        """The stream of weights and parameters, and where the bytes of a tile go."""
+        numbers = self.numbers()
+        steps = numbers["NEXT_PIXEL"], numbers["NEXT_CHANNEL"] if self.channels > 1 else 0
+        sizes = dict.fromkeys(sizes_of(self.width, self.chunks))
+        lanes = np.array([Geometry(size, self.chunks, self.pixel_bytes, *steps).lanes() for size in sizes])
+        return (
+            ("stream", self._stream(), "(PAIRS, PAIR_WORDS): weights of 16 inputs and 2 channels in turn, parameters"),
+            ("lanes", lanes.astype(np.int16), "(TILES, 8): where the bytes of a tile go"),
+        )
+
+    def _view(self, index: int, tile: Geometry, count: int) -> RunView:
+        if self.chunks <= RESIDENT_CHUNKS:
+            return RunView(tile.size, count, (), (), index, (), ())
+        pointers = tuple(f'[x{i}] "+r"(x{i})' for i in range(len(tile.pointers)))
+        return RunView(
+            size=tile.size,
+            count=count,
+            lines=streamed(tile, self.requantization),
+            pointers=tuple(p * self.pixel_bytes for p in tile.pointers),
+            lanes=index,
+            results=(*pointers, '[stream] "+r"(constants)', '[output] "+r"(out)'),
+            operands=(
+                *(['[zero] "r"(ZERO)'] if zero_in_register(tile) else []),
+                '[lanes] "m"(places)',
+                '[end] "m"(end)',
+            ),
+        )
+
+    def _stream(self) -> NDArray[np.int32]:
+        first = list(range(0, self.channels - 1, 2)) or [0]
+        if self.channels > 1 and self.channels % 2:
+            first.append(self.channels - 2)  # once more with its neighbour, so that there are pairs alone
+        pairs = np.array([(c, min(c + 1, self.channels - 1)) for c in first])
+        padded = np.pad(self.weights, ((0, 0), (0, self.chunks * LANES - self.weights.shape[1]))).astype(np.int8)
+        chunks = padded.reshape(self.channels, self.chunks, LANES)[pairs].transpose(0, 2, 1, 3)
+        words = np.ascontiguousarray(chunks).view("<i4").reshape(len(pairs), -1)
+        parameters = self.requantization.parameters[pairs].reshape(len(pairs), -1)
+        wrapped = (parameters & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        return np.concatenate([words.astype(np.int32), wrapped], axis=1)
+
+
+def fits(weights: NDArray[np.int64], least: int = -128, greatest: int = 127) -> bool:
+    """Whether all are int8."""
+    return bool((weights >= least).all() and (weights <= greatest).all())
