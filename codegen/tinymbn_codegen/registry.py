@@ -11,8 +11,11 @@ from tinymbn.layers import AnyLayer
 from tinymbn_codegen.dsp import average, conv2d, depthwise, elementwise, pointwise
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
+from tinymbn_codegen.mve import average as mve_average
 from tinymbn_codegen.mve import conv2d as mve_conv2d
+from tinymbn_codegen.mve import dense as mve_dense
 from tinymbn_codegen.mve import depthwise as mve_depthwise
+from tinymbn_codegen.mve import elementwise as mve_elementwise
 from tinymbn_codegen.mve import pointwise as mve_pointwise
 
 Tensors = Sequence[Tensor]
@@ -69,6 +72,16 @@ ENTRIES: dict[str, Entry] = {
     "mve_pointwise": _unary(mve_pointwise, ("nhwc",), ("nhwc", "planes")),
     "mve_depthwise": _unary(mve_depthwise, ("planes",), ("nhwc", "planes")),
     "mve_conv2d": _unary(mve_conv2d, ("nhwc",), ("nhwc", "planes")),
+    "mve_dense": _unary(mve_dense, ("nhwc",), ("nhwc",)),
+    "mve_mean": _unary(mve_average, ("nhwc",), ("nhwc",)),
+    "mve_add": Entry(
+        reads=("nhwc",),
+        writes=("nhwc",),
+        supports=mve_elementwise.supports,
+        scratch_bytes=lambda layer, inputs, output, source: 0,
+        over_read=_nothing,
+        kernel=lambda layer, inputs, output, source, target, fast: mve_elementwise.kernel(layer, inputs, output),
+    ),
     "dsp_pointwise": _unary(pointwise, ("nhwc", "planar", "pairs"), ("nhwc", "planar")),
     "dsp_depthwise": _unary(depthwise, ("planar",), ("nhwc", "planar", "pairs")),
     "dsp_conv2d": _unary(conv2d, ("nhwc",), ("nhwc", "planar")),

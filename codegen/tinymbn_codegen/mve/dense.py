@@ -1,0 +1,73 @@
+"""Dense layers for Helium: eight channels at a time, whose sums are rounded once and one by one, as the reference's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.graph import Tensor
+from tinymbn.layers import AnyLayer, Dense
+from tinymbn_codegen.kernel_code import KernelCode
+from tinymbn_codegen.layouts import Layout
+from tinymbn_codegen.mve.row import chunks_of, fits
+from tinymbn_codegen.mve.tile import EVEN, LANES
+
+_CHANNELS = len(EVEN)
+
+
+def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
+    """Whether the kernel computes this layer: it rounds once, and its weights are int8 without zero point."""
+    return isinstance(layer, Dense) and layer.steps is None and fits(_weights(layer))
+
+
+def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
+    """RAM of its own: none."""
+    return 0
+
+
+def over_read(layer: AnyLayer, input: Tensor) -> int:
+    """Bytes behind its input that it may read."""
+    return -input.shape[-1] % LANES
+
+
+def kernel(
+    layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
+    """What is needed to write it, for a layer that it supports."""
+    assert isinstance(layer, Dense)
+    own, weights = layer.weights, _weights(layer)
+    channels, inputs = weights.shape
+    groups, chunks = -(-channels // _CHANNELS), chunks_of(inputs)
+    padded = np.zeros((groups * _CHANNELS, chunks * LANES), np.int8)
+    padded[:channels, :inputs] = weights
+    stream = padded.reshape(groups, _CHANNELS, chunks, LANES).transpose(0, 2, 1, 3)
+    bias = own.bias.astype(np.int64) - input.zero_point * weights.sum(axis=1)
+    wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    numbers = {
+        "ROWS": math.prod(input.shape[:-1]),
+        "C_IN": inputs,
+        "C_OUT": channels,
+        "CHUNKS": chunks,
+        "OUTPUT_ZERO": output.zero_point,
+        "LOW": layer.activation.low,
+        "HIGH": layer.activation.high,
+    }
+    return KernelCode(
+        "layers/mve_dense.c.j2",
+        "const int8_t *input, int8_t *output",
+        numbers,
+        {"even": EVEN},
+        (
+            ("stream", np.ascontiguousarray(stream), "(C_OUT / 8, CHUNKS, 8, 16): weights of 16 inputs of 8 channels"),
+            ("bias", wrapped, "(C_OUT)"),
+            ("multiplier", own.multiplier.astype(np.int32), "(C_OUT)"),
+            ("shift", own.shift.astype(np.int8), "(C_OUT)"),
+        ),
+    )
+
+
+def _weights(layer: Dense) -> NDArray[np.int64]:
+    values = layer.weights.values
+    return values.reshape(len(values), -1).astype(np.int64) - layer.weights.zero_point
