@@ -125,6 +125,38 @@ class _Growing:
             operands = (start, self.last) if self.often(0.5) else (self.last, start)
             self.add(Add, self.integer(-128, 127), *operands, **scaling, output_shift=-self.integer(17, 19))
 
+    def any_window(self) -> Window:
+        """Up to 7 x 7, with strides up to 3 of their own, padded anyhow."""
+        height, width, _ = self.shape
+        kernel = min(self.integer(1, 7), height), min(self.integer(1, 7), width)
+        stride = (1, 1) if self.often(0.5) else (self.integer(1, 3), self.integer(1, 3))
+        if self.often(0.5):
+            return Window(kernel, stride, (1, 1), same_padding((height, width), kernel, stride))
+        before, after = (tuple(self.integer(0, size - 1) for size in kernel) for _ in range(2))
+        return Window(kernel, stride, (1, 1), Padding(before[0], after[0], before[1], after[1]))
+
+    def any_channels(self) -> int:
+        """1 to 300, most of them few, some of them primes."""
+        return int(self.chance.choice([1, 2, 3, 5, 7, 11, 13, 15, 16, 17, 31, 32, 33, 48, 61, 64, 127, 130, 257, 300]))
+
+    def chain(self) -> None:
+        """Five layers of maps."""
+        for _ in range(5):
+            kind = self.integer(0, 3)
+            if kind == 0 or np.prod(self.shape) > _MOST_ELEMENTS:
+                self.pointwise(self.any_channels() if np.prod(self.shape[:2]) < 150 else self.channels())
+            elif kind == 1:
+                window = self.any_window()
+                count = int(self.chance.choice([1, 2, 5, 8, 9, 16]))
+                shape = (count, *window.kernel, self.shape[2])
+                self.convolve(Conv2D, shape, 0, linear=self.often(0.3), window=window)
+            elif kind == 2:
+                window = self.any_window()
+                shape = (*window.kernel, self.shape[2])
+                self.convolve(Depthwise, shape, 2, linear=self.often(0.3), window=window)
+            else:
+                self.residual()
+
     def end(self) -> Graph:
         if self.often(0.7):
             if self.often(0.5):
@@ -151,4 +183,11 @@ def random_mobilenet(seed: int) -> Graph:
         if np.prod(g.shape) > _MOST_ELEMENTS:
             break
         [g.separable, g.separable, g.residual, g.pointwise, g.depthwise][g.integer(0, 4)]()
+    return g.end()
+
+
+def random_chain(seed: int) -> Graph:
+    """Layers of MobileNets' kinds as no MobileNet has them: any window, stride and count of channels."""
+    g = _Growing(seed)
+    g.chain()
     return g.end()
