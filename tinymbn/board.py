@@ -42,8 +42,10 @@ _GCC_FPU: dict[Fpu, tuple[str, ...]] = {
     "fpv4-sp-d16": ("-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"),
     "fpv5-sp-d16": ("-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"),
     "fpv5-d16": ("-mfpu=fpv5-d16", "-mfloat-abi=hard"),
-    "mve": ("-mfloat-abi=hard",),
+    "mve": ("-mfloat-abi=hard", "-fno-tree-vectorize"),
 }
+"""gcc 12 makes wrong masks of loops that it vectorises for MVE itself: tests/test_compiler.py. The kernels are assembler."""
+
 # GCC has the Cortex-M85's name from 13 on. The two run the same instructions but for PACBTI, which nothing here uses.
 _GCC_CPU: dict[Core, str] = {"cortex-m85": "cortex-m55"}
 # zig spells features out; a core of its names has the largest FPU that the core may have.

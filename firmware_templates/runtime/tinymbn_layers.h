@@ -8,6 +8,12 @@
 /* Raised when generated code and these headers stop fitting each other. */
 #define TINYMBN_RUNTIME 2
 
+/* What gcc 12 vectorises for Helium by itself may be wrong: it takes masks that it knows for others. The Makefile's
+ * -fno-tree-vectorize says so to everything, this to the model's own files in any project. */
+#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-tree-vectorize")
+#endif
+
 /* A function of its own, whatever the compiler thinks: breakpoints, symbol tables and profiles show every layer. */
 #define TINYMBN_LAYER __attribute__((noinline)) void
 

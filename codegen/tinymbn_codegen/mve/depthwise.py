@@ -97,11 +97,10 @@ def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, targe
         "FULL": sizes.count(sizes[0]) * sizes[0] * geometry.stride * geometry.column,
     }
     rows = range(geometry.kernel[0])
-    results: list[str] = []
-    operands = ['[rows] "r"(sources)']
+    results, operands = [], ('[rows] "r"(sources)',)
     if geometry.by_vst4:
-        results = [f'[row{k}] "+r"(row{k})' for k in rows]
-        operands = [f'[step{k}] "m"(step{k})' for k in rows]
+        results = [f'[row{k}] "+r"(row{k})' for k in rows] + [f'[step{k}] "+m"(step{k})' for k in rows]
+        operands = ()
     return KernelCode(
         template="layers/mve_depthwise.c.j2",
         parameters=f"const int8_t *const rows[{geometry.kernel[0]}], int8_t *scratch, int8_t *output",
@@ -110,8 +109,13 @@ def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, targe
             "lines": all_channels(geometry, scaling),
             "by_vst4": geometry.by_vst4,
             "rows": rows,
-            "results": (*results, '[stream] "+r"(constants)', '[output] "+r"(out)', '[columns] "+r"(columns)'),
-            "operands": (*operands, '[lanes] "m"(places)', '[limit] "m"(limit)', '[end] "m"(end)'),
+            "results": (
+                *results,
+                *('[stream] "+r"(constants)', '[output] "+r"(out)', '[columns] "+r"(columns)'),
+                # As if they were written: a constant would have an address that takes a register.
+                *('[lanes] "+m"(places)', '[limit] "+m"(limit)', '[end] "+m"(end)'),
+            ),
+            "operands": operands,
         },
         constants=(
             ("stream", np.ascontiguousarray(stream), "(CHANNELS, WORDS): weights by columns, parameters"),

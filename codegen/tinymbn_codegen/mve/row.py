@@ -16,6 +16,7 @@ from tinymbn_codegen.mve.tile import (
     LANES,
     RESIDENT_CHUNKS,
     Geometry,
+    output_in_register,
     resident,
     sizes_of,
     streamed,
@@ -150,12 +151,13 @@ class Row:
             lines=streamed(tile, self.requantization),
             pointers=tuple(p * self.pixel_bytes for p in tile.pointers),
             lanes=index,
-            results=(*pointers, '[stream] "+r"(constants)', '[output] "+r"(out)'),
-            operands=(
-                *(['[zero] "r"(ZERO)'] if zero_in_register(tile) else []),
-                '[lanes] "m"(places)',
-                '[end] "m"(end)',
+            # In memory, and as if they were written: a constant would have an address that takes a register.
+            results=(
+                *pointers,
+                f'[output] "+{"r" if output_in_register(tile) else "m"}"(out)',
+                *('[stream] "+r"(constants)', '[lanes] "+m"(places)', '[end] "+m"(end)'),
             ),
+            operands=('[zero] "r"(ZERO)',) if zero_in_register(tile) else (),
         )
 
     def _stream(self) -> NDArray[np.int32]:

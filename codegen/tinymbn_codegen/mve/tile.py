@@ -180,7 +180,8 @@ def resident(
 def streamed(geometry: Geometry, requantization: Requantization) -> tuple[str, ...]:
     """A tile of all channels.
 
-    Operands: x0, ... as many as there are ``pointers``, stream, output, zero if there is room, in memory end and lanes.
+    Operands: x0, ... as many as there are ``pointers``, stream, output and zero if there is room; in memory end, lanes
+    and otherwise output.
     """
     g, size, chunks = geometry, geometry.size, geometry.chunks
     names = pointer_names(g)
@@ -196,8 +197,14 @@ def streamed(geometry: Geometry, requantization: Requantization) -> tuple[str, .
     for name in names:
         lines += add(name, -LANES * chunks)
     lines += _bytes(requantization, "%[stream]", move=True, zero="%[zero]" if zero_in_register(g) else None)
-    lines.append(f"vstrb.16 q2, [%[output], {_OFFSETS}]")
-    lines += add("%[output]", 2 * g.next_channel)
+    output = "%[output]"
+    if not output_in_register(g):
+        output = "r2"
+        lines.append("ldr r2, %[output]")
+    lines.append(f"vstrb.16 q2, [{output}, {_OFFSETS}]")
+    lines += add(output, 2 * g.next_channel)
+    if not output_in_register(g):
+        lines.append("str r2, %[output]")
     lines += ["ldr r0, %[end]", "cmp %[stream], r0", "bne 1b"]
     return tuple(lines)
 
@@ -209,7 +216,12 @@ def pointer_names(geometry: Geometry) -> tuple[str, ...]:
 
 def zero_in_register(geometry: Geometry) -> bool:
     """Whether the zero point has a register of its own."""
-    return len(geometry.pointers) + 3 <= len(ODD)
+    return len(geometry.pointers) == 1
+
+
+def output_in_register(geometry: Geometry) -> bool:
+    """Whether the output's pointer is in a register: the compiler wants one or two for itself."""
+    return len(geometry.pointers) <= 2
 
 
 def _chunks(geometry: Geometry, count: int, *, fresh: bool) -> Iterator[str]:
