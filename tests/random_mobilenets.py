@@ -129,11 +129,13 @@ class _Growing:
         """Up to 7 x 7, with strides up to 3 of their own, padded anyhow."""
         height, width, _ = self.shape
         kernel = min(self.integer(1, 7), height), min(self.integer(1, 7), width)
-        stride = (1, 1) if self.often(0.5) else (self.integer(1, 3), self.integer(1, 3))
+        stride = (self.integer(1, 3), self.integer(1, 3)) if self.often(0.5) else (1, 1)
         if self.often(0.5):
-            return Window(kernel, stride, (1, 1), same_padding((height, width), kernel, stride))
-        before, after = (tuple(self.integer(0, size - 1) for size in kernel) for _ in range(2))
-        return Window(kernel, stride, (1, 1), Padding(before[0], after[0], before[1], after[1]))
+            padding = same_padding((height, width), kernel, stride)
+        else:
+            (top, bottom), (left, right) = ([self.integer(0, size - 1) for _ in range(2)] for size in kernel)
+            padding = Padding(top, bottom, left, right)
+        return Window(kernel, stride, (1, 1), padding)
 
     def any_channels(self) -> int:
         """1 to 300, most of them few, some of them primes."""
@@ -148,12 +150,10 @@ class _Growing:
             elif kind == 1:
                 window = self.any_window()
                 count = int(self.chance.choice([1, 2, 5, 8, 9, 16]))
-                shape = (count, *window.kernel, self.shape[2])
-                self.convolve(Conv2D, shape, 0, linear=self.often(0.3), window=window)
+                self.convolve(Conv2D, (count, *window.kernel, self.shape[2]), 0, linear=self.often(0.3), window=window)
             elif kind == 2:
                 window = self.any_window()
-                shape = (*window.kernel, self.shape[2])
-                self.convolve(Depthwise, shape, 2, linear=self.often(0.3), window=window)
+                self.convolve(Depthwise, (*window.kernel, self.shape[2]), 2, linear=self.often(0.3), window=window)
             else:
                 self.residual()
 

@@ -85,7 +85,7 @@ def test_cores_without_them_get_no_dsp_instructions_and_no_kernel_calls_memcpy(c
 def test_cores_with_the_dsp_extension_use_it(core: str, tmp_path: Path) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("no arm-none-eabi-gcc")
-    listing = _listing(core, tmp_path, Options().on(core))
+    listing = _listing(core, tmp_path, Options(kernels="dsp"))
     for instruction in ("smlad", "smmla", "usat", "sxtb16", "uxtb16"):
         assert f"\t{instruction}" in listing, instruction
     assert "memcpy" not in listing

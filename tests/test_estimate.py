@@ -149,7 +149,7 @@ def test_scalar_pointwise_pairs_pixels_where_there_are_registers() -> None:
 def test_what_is_in_its_place_costs_nothing() -> None:
     graph = every_kernel()
     step = make_plan(graph, Options(), _SHA256).steps[0]
-    assert turns(Step(0, step.layer, None, step.inputs, step.output, None, 0, step.options), "dsp") == {}
+    assert turns(Step(0, step.layer, None, step.inputs, step.output, None, 0, 0, step.options), "dsp") == {}
 
 
 def test_formula_arithmetic() -> None:

@@ -44,7 +44,7 @@ _GCC_FPU: dict[Fpu, tuple[str, ...]] = {
     "fpv5-d16": ("-mfpu=fpv5-d16", "-mfloat-abi=hard"),
     "mve": ("-mfloat-abi=hard", "-fno-tree-vectorize"),
 }
-"""gcc 12 makes wrong masks of loops that it vectorises for MVE itself: tests/test_compiler.py. The kernels are assembler."""
+"""gcc 12 gets masks wrong in loops that it vectorises for MVE by itself: tests/test_mve.py. Kernels are assembler."""
 
 # GCC has the Cortex-M85's name from 13 on. The two run the same instructions but for PACBTI, which nothing here uses.
 _GCC_CPU: dict[Core, str] = {"cortex-m85": "cortex-m55"}

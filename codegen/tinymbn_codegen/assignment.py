@@ -85,9 +85,7 @@ def _readers(graph: Graph) -> dict[str, list[int]]:
     return found
 
 
-def _fitting(
-    graph: Graph, able: Sequence[tuple[Kernel, ...]]
-) -> tuple[list[Kernel | None], dict[str, Layout]]:
+def _fitting(graph: Graph, able: Sequence[tuple[Kernel, ...]]) -> tuple[list[Kernel | None], dict[str, Layout]]:
     """A kernel of each layer's, the fastest whose layouts can be had, and the layouts."""
     left = [list(kernels) for kernels in able]
     readers, makers = _readers(graph), {layer.output: k for k, layer in enumerate(graph.layers)}

@@ -26,8 +26,8 @@ from tinymbn.layers import (
     Shape,
     Softmax,
 )
-from tinymbn_codegen.registry import ENTRIES
 from tinymbn_codegen.options import KernelSet
+from tinymbn_codegen.registry import ENTRIES
 from tinymbn_codegen.scalar import scalar_kernel
 
 

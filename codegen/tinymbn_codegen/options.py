@@ -12,7 +12,7 @@ PASSES = ("fold_padding", "dead_channels", "alias_reshape", "overlap", "streamin
 """Every pass and layout choice that can be switched off; none changes a byte of any channel that remains."""
 
 KernelSet = Literal["chosen", "mve", "dsp", "armv7m", "armv6m", "plain"]
-"""For cores with Helium, with the DSP extension, for Cortex-M3, for M0 and M0+; the general kernels; or the core's own."""
+"""For cores with Helium, with the DSP extension, Cortex-M3, M0 and M0+; the general kernels; or the core's own."""
 
 Optimize = Literal["speed", "balanced", "ram"]
 

@@ -35,7 +35,9 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     return 0
 
 
-def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False) -> KernelCode:
+def kernel(
+    layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
     """What is needed to write it, for a layer that it supports.
 
     Args:
@@ -44,6 +46,7 @@ def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, targe
         output: what it makes.
         source: planar.
         target: nhwc.
+        fast: makes no difference.
     """
     assert isinstance(layer, AveragePool | Mean)
     assert (source, target) == ("planar", "nhwc")

@@ -40,7 +40,9 @@ def scratch_bytes(layer: Conv2D | Depthwise, input: Tensor, output: Tensor, sour
     return -(-halfwords // 2) * 4
 
 
-def kernel(layer: Conv2D | Depthwise, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False) -> KernelCode:
+def kernel(
+    layer: Conv2D | Depthwise, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
     """The function of a layer that reads rows of ``nhwc`` and makes one of ``planar`` or ``nhwc``."""
     assert source == "nhwc"
     kernel_h, channels, stride = layer.window.kernel[0], input.shape[2], layer.window.stride[1]

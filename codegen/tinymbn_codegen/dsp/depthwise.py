@@ -42,7 +42,9 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     return 0
 
 
-def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False) -> KernelCode:
+def kernel(
+    layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
     """What is needed to write it, for a layer that it supports.
 
     Args:
@@ -51,6 +53,7 @@ def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, targe
         output: what it makes.
         source: planar.
         target: any layout.
+        fast: makes no difference.
     """
     assert isinstance(layer, Depthwise)
     assert source == "planar"

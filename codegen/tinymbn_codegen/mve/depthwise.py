@@ -55,7 +55,9 @@ def over_read(layer: AnyLayer, input: Tensor) -> int:
     return -input.shape[1] % LANES
 
 
-def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False) -> KernelCode:
+def kernel(
+    layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
     """The function of a layer that reads rows of ``planes`` and makes ``planes`` or ``nhwc``."""
     assert isinstance(layer, Depthwise)
     assert source == "planes"
@@ -97,10 +99,11 @@ def kernel(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout, targe
         "FULL": sizes.count(sizes[0]) * sizes[0] * geometry.stride * geometry.column,
     }
     rows = range(geometry.kernel[0])
-    results, operands = [], ('[rows] "r"(sources)',)
+    results: list[str] = []
+    operands = ['[rows] "r"(sources)']
     if geometry.by_vst4:
         results = [f'[row{k}] "+r"(row{k})' for k in rows] + [f'[step{k}] "+m"(step{k})' for k in rows]
-        operands = ()
+        operands = []
     return KernelCode(
         template="layers/mve_depthwise.c.j2",
         parameters=f"const int8_t *const rows[{geometry.kernel[0]}], int8_t *scratch, int8_t *output",

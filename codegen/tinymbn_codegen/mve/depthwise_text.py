@@ -263,9 +263,7 @@ def _resident(g: Geometry, size: int) -> Iterator[str]:
         if i == 0:
             yield g.load(vector, "%[columns]", output, v)
         group = range(min(g.together, size - output))
-        products = [
-            f"vmladav{'a' if v else ''}.s8 {EVEN[output + j]}, {vector}, q{j * g.vectors + v}" for j in group
-        ]
+        products = [f"vmladav{'a' if v else ''}.s8 {EVEN[output + j]}, {vector}, q{j * g.vectors + v}" for j in group]
         yield products[0]
         if i + 1 < len(steps):
             yield g.load(_INPUTS[(i + 1) % 3], "%[columns]", *steps[i + 1])
@@ -280,4 +278,3 @@ def _passing(g: Geometry, size: int) -> Iterator[str]:
             vector = _INPUTS[output % 3]
             yield g.load(vector, "%[columns]", output, v)
             yield f"vmladav{'a' if v else ''}.s8 {EVEN[output]}, {vector}, q0"
-

@@ -13,7 +13,6 @@ from tinymbn.graph import Tensor
 from tinymbn.layers import Add, AnyLayer
 from tinymbn_codegen.dsp.elementwise import Line, find_line
 from tinymbn_codegen.kernel_code import KernelCode
-from tinymbn_codegen.layouts import Layout
 
 _STORED_ZERO = 128  # how the bytes of a line are above values
 _FOUR = 4
@@ -21,9 +20,7 @@ _FOUR = 4
 
 def supports(layer: AnyLayer, inputs: Sequence[Tensor], output: Tensor) -> bool:
     """Whether the kernel computes this layer: a sum of two maps (H, W, C)."""
-    return (
-        isinstance(layer, Add) and len(output.shape) == 3 and all(tensor.shape == output.shape for tensor in inputs)
-    )
+    return isinstance(layer, Add) and len(output.shape) == 3 and all(tensor.shape == output.shape for tensor in inputs)
 
 
 def kernel(layer: AnyLayer, inputs: Sequence[Tensor], output: Tensor) -> KernelCode:
@@ -37,6 +34,7 @@ def kernel(layer: AnyLayer, inputs: Sequence[Tensor], output: Tensor) -> KernelC
     bounded = None if line is None else _of_values(line)
     size = output.shape[1] * output.shape[2]
     numbers = {"FOURS": size // _FOUR, "BYTES": size, "LOW": layer.activation.low, "HIGH": layer.activation.high}
+    operands: tuple[str, ...]
     if bounded is not None:
         numbers |= {"A": bounded.a, "B": bounded.b, "C": bounded.c, "SHIFT": bounded.shift}
         operands = ("A", "B", "C")

@@ -40,7 +40,9 @@ def over_read(layer: AnyLayer, input: Tensor) -> int:
     return -input.shape[-1] % LANES
 
 
-def kernel(layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False) -> KernelCode:
+def kernel(
+    layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target: Layout, *, fast: bool = False
+) -> KernelCode:
     """The function of a layer that reads pixels of ``nhwc`` and makes ``planes`` or ``nhwc``."""
     assert source == "nhwc"
     weights = _weights(layer)
@@ -60,5 +62,3 @@ def kernel(layer: Conv2D, input: Tensor, output: Tensor, source: Layout, target:
 def _weights(layer: Conv2D) -> NDArray[np.int64]:
     values = layer.weights.values
     return values.reshape(len(values), -1).astype(np.int64) - layer.weights.zero_point
-
-

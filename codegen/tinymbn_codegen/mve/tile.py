@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tinymbn_codegen.mve.requantization import Requantization, narrow, scale, zero_number
+from tinymbn_codegen.mve.requantization import Requantization, narrow, scale
 
 LANES = 16
 ODD = ("r1", "r3", "r5", "r7", "r9", "r11")
@@ -69,9 +69,7 @@ class Geometry:
 
     def lanes(self) -> tuple[int, ...]:
         """Where each halfword of a narrowed vector goes; what no pixel has goes where another's goes."""
-        return tuple(
-            _pixel_of(self.size, i // 2) * self.next_pixel + i % 2 * self.next_channel for i in range(8)
-        )
+        return tuple(_pixel_of(self.size, i // 2) * self.next_pixel + i % 2 * self.next_channel for i in range(8))
 
 
 def _pixel_of(size: int, lane: int) -> int:
@@ -128,9 +126,7 @@ def _bytes(requantization: Requantization, stream: str, *, move: bool, zero: str
     yield from narrow(requantization, "q2", "q3", zero)
 
 
-def resident(
-    runs: tuple[tuple[int, int], ...], geometry: Geometry, requantization: Requantization
-) -> tuple[str, ...]:
+def resident(runs: tuple[tuple[int, int], ...], geometry: Geometry, requantization: Requantization) -> tuple[str, ...]:
     """A row of all channels.
 
     Operands: x, stream, output, lanes, count, in memory end. ``lanes`` has the places of each run's tiles.
