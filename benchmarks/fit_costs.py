@@ -2,6 +2,7 @@
 
     python benchmarks/fit_costs.py                        # everything: half an hour
     python benchmarks/fit_costs.py --quick                # small networks, and three models to check with
+    python benchmarks/fit_costs.py --classes helium       # what the others have stays
     python benchmarks/fit_costs.py --measured FILE.json   # what the file has of the same C is not measured again
 
 Writes codegen/tinymbn_codegen/costs.toml and docs/estimates.md, and prints errors. The exit code is 1 if a model that
@@ -19,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a script, too
 
-from benchmarks.fit_formulas import Run, checks, costs_text, document, fit
+from benchmarks.fit_formulas import Fit, Run, costs_text, document, fit, read_fit
 from benchmarks.fit_measure import BOARDS, Cache, Case, measure_all, plan_of, read_measured, write_measured
 from benchmarks.fit_networks import fitting_networks
 from benchmarks.networks import NETWORKS, mobilenet_v1, mobilenet_v2
@@ -33,6 +34,11 @@ from tinymbn.terminal import complain
 from tinymbn_codegen.estimate import COSTS_FILE
 from tinymbn_codegen.loops import CoreClass
 from tinymbn_codegen.options import KernelSet
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 COSTS = CHECKOUT / "codegen" / "tinymbn_codegen" / COSTS_FILE
 DOCUMENT = CHECKOUT / "docs" / "estimates.md"
@@ -52,8 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="write neither file")
     wanted = parser.parse_args(arguments)
     try:
-        dry_run = wanted.dry_run or set(wanted.classes) != set(BOARDS)
-        return _run(wanted.measured, wanted.classes, quick=wanted.quick, dry_run=dry_run)
+        return _run(wanted.measured, wanted.classes, quick=wanted.quick, dry_run=wanted.dry_run)
     except TinymbnError as error:
         complain(str(error))
         return error.exit_code
@@ -74,22 +79,24 @@ def _run(file: Path | None, classes: Sequence[CoreClass], *, quick: bool, dry_ru
         for held_out, cases in ((False, list(_fitting(core, quick))), (True, list(_held_out(core, quick)))):
             failed += measure_all(cases, cache, keep, _say)
             runs += _runs(cases, cache, core, held_out=held_out)
-    costs = fit(runs)
-    compilers = sorted({run.measured.compiler for run in runs})
-    found = checks(costs, runs)
-    text = document(costs, compilers, found)
+    found = fit(runs, _earlier() if set(classes) != set(BOARDS) else None)
+    text = document(found)
     print(text, end="")
     if dry_run or failed:
         _say("nothing written")
     else:
-        write_file(COSTS, costs_text(costs, compilers, runs).encode())
+        write_file(COSTS, costs_text(found).encode())
         write_file(DOCUMENT, text.encode())
         _say(f"{COSTS} and {DOCUMENT}: written")
-    unseen = [check for check in found if check.run.held_out]
+    unseen = [check for core in classes for check in found.provenance[core].checks]
     for check in unseen:
         if abs(check.error) > LIMIT:
-            _say(f"{check.run.case.key}: {check.error:+.1%}, more than {LIMIT:.0%}")
+            _say(f"{check.network}; {check.board}: {check.error:+.1%}, more than {LIMIT:.0%}")
     return 0 if not failed and all(abs(check.error) <= LIMIT for check in unseen) else 1
+
+
+def _earlier() -> Fit:
+    return read_fit(tomllib.loads(COSTS.read_text(encoding="utf-8")))
 
 
 def _runs(cases: Sequence[tuple[Case, Make]], cache: Cache, core: CoreClass, *, held_out: bool) -> Iterator[Run]:
@@ -103,7 +110,7 @@ def _sets(core: CoreClass) -> tuple[KernelSet, ...]:
     """The core's own set of kernels first."""
     if core == "armv6m" or core == "armv7m":
         return (core, "plain")
-    return ("dsp", "armv7m", "plain")
+    return ("mve", "dsp", "armv7m", "plain") if core == "helium" else ("dsp", "armv7m", "plain")
 
 
 def _fitting(core: CoreClass, quick: bool) -> Cases:

@@ -85,7 +85,10 @@ def mobile_network(seed: int, limits: Limits) -> Graph:
             chain.depthwise(3, 1, same=True)
             chain.convolution(1, 1, relu=False, made=chain.tensors[kept].shape[2])
             chain.sum_with(kept)
-    chain.mean((0, 1))
+    if seed % 2:
+        chain.pool_of_all()
+    else:
+        chain.mean((0, 1))
     chain.dense()
     chain.softmax()
     return chain.graph(f"mobile {seed}")
@@ -206,6 +209,10 @@ class _Chain:
         height, width, _ = self.shape
         kernel = min(int(self._chance.choice([2, 3])), height, width)
         self._add(kind, window=self._window(kernel, 1), activation=Activation(), quant=self._quant)
+
+    def pool_of_all(self) -> None:
+        height, width, _ = self.shape
+        self._add(AveragePool, window=Window((height, width)), activation=Activation(), quant=self._quant)
 
     def pad(self) -> None:
         if math.prod(self.shape) < self._limits.elements // 2:

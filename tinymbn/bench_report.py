@@ -272,6 +272,8 @@ def print_profile(profile: Profile, board: Board, estimate: Estimate | None) -> 
         print(f"{profile.total / profile.clock_hz * 1e3:.3f} ms at {profile.clock_hz / 1e6:g} MHz")
     elif profile.unit == "instructions":
         print("An emulator counts instructions; they are not cycles.")
+        if estimate is not None and estimate.cycles is None:
+            print(f"Time is not known: {estimate.reason}.")
     elif profile.unit == "nanoseconds":
         print("Time on this computer, with sanitizers; it says nothing of a chip.")
 

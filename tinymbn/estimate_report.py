@@ -15,7 +15,7 @@ def estimate_values(estimate: Estimate | None) -> dict[str, Any] | None:
         return None
     return {
         "instructions": estimate.instructions,
-        "cycles": estimate.cycles,
+        "cycles": estimate.cycles,  # as all that follows from them, null where nothing gives them
         "cycles_per_instruction": estimate.factor,
         "cycles_reason": estimate.reason,
         "clock_hz": estimate.clock_hz,
@@ -30,10 +30,16 @@ def estimate_lines(estimate: Estimate | None) -> list[str]:
     """What ``tinymbn plan`` says below its tables."""
     if estimate is None:
         return []
+    within = f"within {estimate.error:.1%} on the models that were measured"
+    if estimate.seconds is None:
+        return [
+            f"work  about {estimate.instructions:,} instructions (estimate; {within})",
+            f"      time is not known: {estimate.reason}",
+        ]
     return [
         f"time  about {_milliseconds(estimate.seconds)} ms at {estimate.clock_hz / 1e6:g} MHz: "
         f"{estimate.instructions:,} instructions x {estimate.factor:.2f} cycles each "
-        f"(estimate; instructions within {estimate.error:.1%} on the models that were measured)",
+        f"(estimate; instructions {within})",
         f"      cycles: {estimate.reason}; without wait states",
     ]
 
@@ -48,7 +54,10 @@ def estimated_counts(estimate: Estimate | None, profile: Profile) -> list[int] |
     if estimate is None or profile.unit == "nanoseconds":
         return None
     amounts: Sequence[Amount] = (*estimate.layers, Amount(estimate.instructions, estimate.cycles))
-    return [amount.cycles if profile.unit == "cycles" else amount.instructions for amount in amounts]
+    if profile.unit == "instructions":
+        return [amount.instructions for amount in amounts]
+    cycles = [amount.cycles for amount in amounts if amount.cycles is not None]
+    return cycles if len(cycles) == len(amounts) else None
 
 
 def difference_cells(estimated: Sequence[int], profile: Profile) -> list[str]:
@@ -66,5 +75,5 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:,.0f}" if seconds >= 0.1 else f"{seconds * 1e3:.3g}"
 
 
-def _values(amount: Amount) -> dict[str, int]:
+def _values(amount: Amount) -> dict[str, int | None]:
     return {"instructions": amount.instructions, "cycles": amount.cycles}

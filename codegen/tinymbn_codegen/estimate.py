@@ -2,6 +2,7 @@
 
 Instructions follow from formulas that ``benchmarks/fit_costs.py`` fits to measured counts and writes to ``costs.toml``;
 cycles are instructions times a factor of the core, without wait states. Both are estimates, and their errors are said.
+Of a core with Helium there are no cycles: no table has them for each instruction, and no emulator counts them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ else:
     import tomli as tomllib
 
 COSTS_FILE = "costs.toml"
-SCHEMA = 1
+SCHEMA = 2
 
 SCHEDULE = "schedule"
 """In the file beside the kernels: what a run does between them."""
@@ -35,14 +36,14 @@ class Formula:
 
     Attributes:
         coefficients: instructions for each turn of each loop.
-        cycles: for each instruction, on the core that the class is measured on.
+        cycles: for each instruction, on the core that the class is measured on; None where nothing gives them.
         samples: layers it was fitted on.
         median: relative error over these, half are below.
         worst: the largest of them.
     """
 
     coefficients: Mapping[str, float]
-    cycles: float
+    cycles: float | None
     samples: int
     median: float
     worst: float
@@ -57,11 +58,11 @@ class CoreFactor:
     """How the cycles of a core compare with those of the core that its class is measured on.
 
     Attributes:
-        times: as many.
+        times: as many; None where there are none to compare.
         reason: why, and how sure it is.
     """
 
-    times: float
+    times: float | None
     reason: str
 
 
@@ -82,10 +83,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class Amount:
-    """Instructions, and the cycles they take without wait states."""
+    """Instructions, and the cycles they take without wait states; None where those are not known."""
 
     instructions: int
-    cycles: int
+    cycles: int | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Estimate:
         schedule: what is done between them.
         clock_hz: of the core.
         error: the largest relative error of the instructions of a whole model that was measured.
-        reason: where the cycles come from.
+        reason: where the cycles come from, or why there are none.
     """
 
     layers: tuple[Amount, ...]
@@ -112,19 +113,21 @@ class Estimate:
         return sum(amount.instructions for amount in (*self.layers, self.schedule))
 
     @property
-    def cycles(self) -> int:
-        """Of the whole run, without wait states."""
-        return sum(amount.cycles for amount in (*self.layers, self.schedule))
+    def cycles(self) -> int | None:
+        """Of the whole run, without wait states; None where those of a layer are not known."""
+        every = [amount.cycles for amount in (*self.layers, self.schedule)]
+        known = [cycles for cycles in every if cycles is not None]
+        return sum(known) if len(known) == len(every) else None
 
     @property
-    def factor(self) -> float:
+    def factor(self) -> float | None:
         """Cycles for each instruction."""
-        return self.cycles / self.instructions
+        return self.cycles / self.instructions if self.cycles is not None else None
 
     @property
-    def seconds(self) -> float:
+    def seconds(self) -> float | None:
         """Of the whole run."""
-        return self.cycles / self.clock_hz
+        return self.cycles / self.clock_hz if self.cycles is not None else None
 
 
 def estimate(plan: Plan, board: Board) -> Estimate | None:
@@ -140,14 +143,17 @@ def estimate(plan: Plan, board: Board) -> Estimate | None:
     factor = costs.cores[board.core]
 
     def amount(count: float, name: str) -> Amount:
-        return Amount(round(count), round(count * formulas[name].cycles * factor.times))
+        cycles = formulas[name].cycles
+        if cycles is None or factor.times is None:
+            return Amount(round(count), None)
+        return Amount(round(count), round(count * cycles * factor.times))
 
     layers, schedule = instructions_of(plan, core, formulas)
     if any(step.kernel is not None and count <= 0 for step, count in zip(plan.steps, layers, strict=True)):
         return None  # a kernel as another class has it, none of whose loops was measured on this one
     return Estimate(
         layers=tuple(
-            amount(count, step.kernel.name) if step.kernel is not None else Amount(0, 0)
+            amount(count, step.kernel.name if step.kernel is not None else SCHEDULE)
             for step, count in zip(plan.steps, layers, strict=True)
         ),
         schedule=amount(schedule, SCHEDULE),
@@ -192,7 +198,7 @@ def parse_costs(values: Mapping[str, Any]) -> Costs:
         core: {
             name: Formula(
                 coefficients=dict(entry["instructions"]),
-                cycles=float(entry["cycles"]),
+                cycles=_number(entry, "cycles"),
                 samples=int(entry["samples"]),
                 median=float(entry["median"]),
                 worst=float(entry["worst"]),
@@ -204,5 +210,9 @@ def parse_costs(values: Mapping[str, Any]) -> Costs:
     return Costs(
         formulas=formulas,
         errors={core: float(of_class["error"]) for core, of_class in values["classes"].items()},
-        cores={name: CoreFactor(float(c["times"]), str(c["reason"])) for name, c in values["cores"].items()},
+        cores={name: CoreFactor(_number(c, "times"), str(c["reason"])) for name, c in values["cores"].items()},
     )
+
+
+def _number(entry: Mapping[str, Any], name: str) -> float | None:
+    return float(entry[name]) if name in entry else None

@@ -1,7 +1,8 @@
 """How often the loops of each kernel turn, from the shapes of a layer alone: what its instructions are counted by.
 
 The numbers of a layer follow its template, ``firmware_templates/layers/<kernel>.c.j2``. The estimate multiplies each
-with a coefficient that was fitted to measured counts, see ``estimate``. Values of weights never matter.
+with a coefficient that was fitted to measured counts, see ``estimate``. Values of weights never matter. Kernels for
+Helium are mostly assembler that the generator writes: its instructions are counted, see ``mve.counts``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Literal
 
 import numpy as np
 
-from tinymbn.layers import Add, Concat, Conv2D, Dense, Depthwise, Mean, Mul, Pad, Requantize
+from tinymbn.graph import Tensor
+from tinymbn.layers import Add, AnyLayer, Concat, Conv2D, Dense, Depthwise, Mean, Mul, Pad, Requantize
 from tinymbn.layers.windowed import Windowed
-from tinymbn_codegen.layouts import groups, pairs_of
+from tinymbn_codegen.layouts import Layout, groups, pairs_of
+from tinymbn_codegen.mve import counts as mve
 from tinymbn_codegen.plan import Place, Step
 
 CoreClass = Literal["armv6m", "armv7m", "dsp", "helium"]
@@ -349,6 +352,24 @@ def _dsp_mean(step: Step, core: CoreClass) -> Turns:
     return {"calls": 1, "outputs": channels, "loops": height * channels, "words": height * channels * -(-width // 4)}
 
 
+def _mve_layer(count: Callable[[AnyLayer, Tensor, Tensor, Layout], Turns]) -> Callable[[Step, CoreClass], Turns]:
+    """A kernel whose text depends on how its output lies."""
+    return lambda step, core: count(step.layer, step.inputs[0].tensor, step.output.tensor, step.output.layout)
+
+
+def _mve_add(step: Step, core: CoreClass) -> Turns:
+    assert step.code is not None
+    return mve.add(step.code, step.output.tensor)
+
+
+def _mve_mean(step: Step, core: CoreClass) -> Turns:
+    return mve.mean(step.layer, step.inputs[0].tensor, step.output.tensor)
+
+
+def _mve_dense(step: Step, core: CoreClass) -> Turns:
+    return mve.dense(step.layer, step.inputs[0].tensor, step.output.tensor)
+
+
 COUNTED: Mapping[str, Callable[[Step, CoreClass], Turns]] = {
     "conv2d": _conv2d,
     "depthwise": _depthwise,
@@ -378,4 +399,10 @@ COUNTED: Mapping[str, Callable[[Step, CoreClass], Turns]] = {
     "dsp_conv2d": _dsp_conv2d,
     "dsp_add": _dsp_add,
     "dsp_mean": _dsp_mean,
+    "mve_pointwise": _mve_layer(mve.pointwise),
+    "mve_depthwise": _mve_layer(mve.depthwise),
+    "mve_conv2d": _mve_layer(mve.conv2d),
+    "mve_add": _mve_add,
+    "mve_mean": _mve_mean,
+    "mve_dense": _mve_dense,
 }

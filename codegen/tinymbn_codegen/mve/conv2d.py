@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.graph import Tensor
-from tinymbn.layers import AnyLayer, Conv2D, Depthwise
+from tinymbn.layers import AnyLayer, Conv2D, Depthwise, Window
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.requantization import reference_of, requantization_of
@@ -49,7 +49,7 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     inputs = _weights(layer).shape[1]
     width = output.shape[1]
     together = width if is_resident(inputs) else max(sizes_of(width, chunks_of(inputs)))
-    return -(-together * _pixel_bytes(inputs) // 4) * 4 + LANES
+    return -(-together * pixel_bytes_of(inputs) // 4) * 4 + LANES
 
 
 def over_read(layer: AnyLayer, input: Tensor) -> int:
@@ -69,11 +69,9 @@ def kernel(
     )
     (kernel_h, kernel_w), (_, width, channels) = window.kernel, input.shape
     inputs = weights.shape[1]
-    row = Row(weights, scaling, output.shape[1], _pixel_bytes(inputs), output, target)
+    row = Row(weights, scaling, output.shape[1], pixel_bytes_of(inputs), output, target)
     piece, step = kernel_w * channels, window.stride[1] * channels
-    # The outputs whose windows have no padding at their sides.
-    begin = min(-(-window.padding.left // window.stride[1]), output.shape[1])
-    end = max(begin, min((width + window.padding.left - kernel_w) // window.stride[1] + 1, output.shape[1]))
+    begin, end = inside_of(window, width, output.shape[1])
     numbers = {
         "KERNEL_H": kernel_h,
         "PIECE": piece,
@@ -93,7 +91,7 @@ def kernel(
         numbers=numbers | row.numbers(),
         details=row.details()
         | {
-            "copies": tuple(_copies(kernel_h, piece, step, _pixel_bytes(inputs))) if kernel_h <= _MOST_ROWS else (),
+            "copies": copies_of(window, channels),
             "results": (*(f'[row{k}] "+r"(row{k})' for k in rows), '[to] "+r"(to)', '[count] "+r"(count)'),
             "rows": rows,
             "windows": not is_resident(inputs),
@@ -102,8 +100,26 @@ def kernel(
     )
 
 
+def inside_of(window: Window, width: int, outputs: int) -> tuple[int, int]:
+    """The outputs of a row, first and behind the last, whose windows have no padding at their sides."""
+    left, stride = window.padding.left, window.stride[1]
+    begin = min(-(-left // stride), outputs)
+    return begin, max(begin, min((width + left - window.kernel[1]) // stride + 1, outputs))
+
+
+def copies_of(window: Window, channels: int) -> tuple[str, ...]:
+    """The instructions that copy windows one after the other; none where there are too many rows.
+
+    Operands: row0, ..., to, count.
+    """
+    if window.kernel[0] > _MOST_ROWS:
+        return ()
+    piece = window.kernel[1] * channels
+    pixel_bytes = pixel_bytes_of(window.kernel[0] * piece)
+    return tuple(_copies(window.kernel[0], piece, window.stride[1] * channels, pixel_bytes))
+
+
 def _copies(kernel_h: int, piece: int, step: int, pixel_bytes: int) -> Iterator[str]:
-    """Windows one after the other. Operands: row0, ..., to, count."""
     yield "1:"
     for k in range(kernel_h):
         source, last = f"%[row{k}]", k == kernel_h - 1
@@ -130,7 +146,7 @@ def _access(mnemonic: str, pointer: str, at: int, move: int) -> Iterator[str]:
     yield from add(pointer, move - at, "r12")
 
 
-def _pixel_bytes(inputs: int) -> int:
+def pixel_bytes_of(inputs: int) -> int:
     """From one window to the next: at words."""
     return -(-inputs // 4) * 4
 

@@ -14,7 +14,7 @@ from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.row import chunks_of, fits
 from tinymbn_codegen.mve.tile import EVEN, LANES
 
-_CHANNELS = len(EVEN)
+CHANNELS = len(EVEN)
 
 
 def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
@@ -39,10 +39,10 @@ def kernel(
     assert isinstance(layer, Dense)
     own, weights = layer.weights, _weights(layer)
     channels, inputs = weights.shape
-    groups, chunks = -(-channels // _CHANNELS), chunks_of(inputs)
-    padded = np.zeros((groups * _CHANNELS, chunks * LANES), np.int8)
+    groups, chunks = -(-channels // CHANNELS), chunks_of(inputs)
+    padded = np.zeros((groups * CHANNELS, chunks * LANES), np.int8)
     padded[:channels, :inputs] = weights
-    stream = padded.reshape(groups, _CHANNELS, chunks, LANES).transpose(0, 2, 1, 3)
+    stream = padded.reshape(groups, CHANNELS, chunks, LANES).transpose(0, 2, 1, 3)
     bias = own.bias.astype(np.int64) - input.zero_point * weights.sum(axis=1)
     wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     numbers = {

@@ -46,7 +46,7 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
     """What a call needs beside input and output: columns, and a row of the input's zero point."""
     assert isinstance(layer, Depthwise)
-    geometry = _geometry(layer, input, output, "nhwc")
+    geometry = geometry_of(layer, input, output, "nhwc")
     return -(-geometry.column_bytes // 4) * 4 + LANES * geometry.chunks
 
 
@@ -61,7 +61,7 @@ def kernel(
     """The function of a layer that reads rows of ``planes`` and makes ``planes`` or ``nhwc``."""
     assert isinstance(layer, Depthwise)
     assert source == "planes"
-    geometry = _geometry(layer, input, output, target)
+    geometry = geometry_of(layer, input, output, target)
     weights, own = _weights(layer), layer.weights
     flat = weights.reshape(len(weights), -1)
     scaling = requantization_of(*reference_of(flat, own, input.zero_point, output.zero_point, layer.activation))
@@ -132,7 +132,8 @@ def _weights(layer: Depthwise) -> NDArray[np.int64]:
     return layer.weights.values.astype(np.int64).transpose(2, 0, 1) - layer.weights.zero_point
 
 
-def _geometry(layer: Depthwise, input: Tensor, output: Tensor, target: Layout) -> Geometry:
+def geometry_of(layer: Depthwise, input: Tensor, output: Tensor, target: Layout) -> Geometry:
+    """Of a layer, whatever its weights are."""
     planes = target == "planes"
     window, outputs = layer.window, output.shape[1]
     return Geometry(

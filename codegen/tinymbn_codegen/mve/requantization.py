@@ -22,6 +22,7 @@ from tinymbn_codegen.dsp.short_form import Reference
 Form = Literal["plain", "ties", "general"]
 """Ties are seen nowhere; every channel shifts to the right, and loses one below zero; each channel as it says."""
 
+_WORDS = 3  # of a channel, unless the form is general
 _MOST_STEP = 127  # of a byte that is subtracted
 
 
@@ -78,6 +79,15 @@ def requantization_of(reference: Reference, bias: NDArray[np.int64]) -> Requanti
         form = "ties"
     parameters = np.stack([column.astype(np.int64) for column in columns], axis=1)
     return Requantization(form, parameters, reference.zero_point, reference.activation)
+
+
+def expected(zero_point: int, activation: Activation) -> Requantization:
+    """The form that a layer takes whose weights are not known, without parameters of any channel.
+
+    It is taken for granted that no channel shifts to the left, and that ties below zero are seen where outputs are.
+    """
+    form: Form = "plain" if activation.low >= zero_point else "ties"
+    return Requantization(form, np.zeros((0, _WORDS), np.int64), zero_point, activation)
 
 
 def _ties_matter(reference: Reference) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ Weights are zero beyond the last input, so whatever lies behind a pixel may be l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinymbn_codegen.mve.requantization import Requantization, narrow, scale
@@ -181,8 +181,8 @@ def streamed(geometry: Geometry, requantization: Requantization) -> tuple[str, .
     """
     g, size, chunks = geometry, geometry.size, geometry.chunks
     names = pointer_names(g)
-    turns, rest = (0, chunks) if chunks <= UNROLLED_CHUNKS else divmod(chunks - 1, _LOOP_CHUNKS)
-    rest += bool(turns)
+    turns = looped(chunks)
+    rest = chunks - turns * _LOOP_CHUNKS
     lines = ["ldr r0, %[lanes]", f"vldrw.32 {_OFFSETS}, [r0]", "1:"]
     lines += _chunks(g, rest, fresh=True)
     if turns:
@@ -203,6 +203,11 @@ def streamed(geometry: Geometry, requantization: Requantization) -> tuple[str, .
         lines.append("str r2, %[output]")
     lines += ["ldr r0, %[end]", "cmp %[stream], r0", "bne 1b"]
     return tuple(lines)
+
+
+def looped(chunks: int) -> int:
+    """How often the loop of a tile turns, if there is one; what is left of the chunks comes before it, one at least."""
+    return 0 if chunks <= UNROLLED_CHUNKS else (chunks - 1) // _LOOP_CHUNKS
 
 
 def pointer_names(geometry: Geometry) -> tuple[str, ...]:
@@ -242,6 +247,24 @@ def _chunks(geometry: Geometry, count: int, *, fresh: bool) -> Iterator[str]:
             if i + 1 < g.size:
                 yield load(order[i + 1])
             yield f"vmladav{suffix}.s8 {_sum(p, 1, g.size)}, {vectors[p]}, {weights[1]}"
+
+
+def executed(lines: Sequence[str], turns: Mapping[str, int]) -> int:
+    """How many instructions run of a text.
+
+    Args:
+        lines: with loops from ``n:`` to ``bne nb``.
+        turns: of each loop, by its label, each time it is entered.
+    """
+    count, times = 0, [1]
+    for line in lines:
+        if line.endswith(":"):
+            times.append(times[-1] * turns[line[:-1]])
+            continue
+        count += times[-1]
+        if line.startswith("bne "):
+            times.pop()
+    return count
 
 
 def add(register: str, number: int, temporary: str = "r0") -> Iterator[str]:
