@@ -18,7 +18,7 @@ SHARED_MODELS = (
     "tf2_mobilenet_v2_1.0_224_ptq",
 )
 MODELS = (*SHARED_MODELS, *NETWORKS)
-BOARDS = ("qemu-m4", "qemu-m3")
+BOARDS = ("qemu-m4", "qemu-m3", "qemu-m55")
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ _INSTRUCTIONS_A_SECOND = 20e6
 _RUNS = 2  # verify runs a picture layer by layer, then whole
 _SLOW_INSTRUCTIONS_A_MAC = 7.0  # plain kernels, and any on a core without DSP instructions
 _FAST_INSTRUCTIONS_A_MAC = 1.5
+_HELIUM_INSTRUCTIONS_A_MAC = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,8 +161,11 @@ class _Campaign:
 
 def _expected_s(variant: Variant, board: str, macs: int) -> float:
     """About what a case takes on an ordinary PC."""
-    slow = variant == PLAIN or load_board(board).core in ("cortex-m0", "cortex-m0plus", "cortex-m3")
-    a_mac = _SLOW_INSTRUCTIONS_A_MAC if slow else _FAST_INSTRUCTIONS_A_MAC
+    core = load_board(board).core
+    if variant == PLAIN or core in ("cortex-m0", "cortex-m0plus", "cortex-m3"):
+        a_mac = _SLOW_INSTRUCTIONS_A_MAC
+    else:
+        a_mac = _HELIUM_INSTRUCTIONS_A_MAC if core == "cortex-m55" else _FAST_INSTRUCTIONS_A_MAC
     return _COMMANDS_S + _RUNS * macs * a_mac / _INSTRUCTIONS_A_SECOND
 
 

@@ -54,19 +54,22 @@ _INTRODUCTION = """# Benchmarks on Cortex-M
 Written by `python benchmarks/cortex_m.py`. It generates, builds and runs every firmware in QEMU, and compares every
 byte of every layer with the reference while a plugin counts. Instructions are exact; cycles are an estimate for a
 Cortex-M4 without wait states, by the table in its Technical Reference Manual. Both are of one inference, from call to
-return of `model_run`."""
+return of `model_run`. Of a Cortex-M3 and a Cortex-M55 there are instructions alone; those of an M55 are not time, for
+an instruction for vectors takes one cycle or several, and no emulator counts them."""
 
 _TARGETS = """## What it must reach
 
 CMSIS-NN's figures are of its fastest build for an M4, -O2 with its inline assembler, by the same compiler and counted
-in the same way; its RAM is the largest input and output of one layer."""
+in the same way; for an M55 its fastest is -O3, with its kernels for Helium. Its RAM is the largest input and output of
+one layer."""
 
 _MEASURED = """## Everything measured
 
 `speed`, `balanced` and `ram` are the choices of `--optimize`. MACs are those that are still done after all
 optimisations. Activations are all bytes that a model keeps in RAM by its plan: frame, tensors, scratch and output;
 RAM is what of it was linked, with all other variables of the model. Code and constants are the model's own; flash is
-all that the firmware takes of it. Stack is the deepest that the firmware went, the link included."""
+all that the firmware takes of it; kernels is what of the code is the layers' functions. Stack is the deepest that the
+firmware went, the link included."""
 
 _NETWORKS = """## Networks made for this
 
@@ -117,7 +120,7 @@ def measurement_table(run: Run) -> str:
     """A row for each measurement, and for each that failed."""
     header = (
         *("model", "variant", "board", "MACs", "est. cycles", "instructions", "cycles a MAC", "activations", "RAM"),
-        *("code", "constants", "flash", "stack", "equal"),
+        *("code", "kernels", "constants", "flash", "stack", "equal"),
     )
     rows = [_measurement_row(measurement) for measurement in run.measured.values()]
     rows += [
@@ -141,6 +144,7 @@ def _measurement_row(measurement: Measurement) -> Sequence[str]:
         f"{measurement.activation_bytes:,}",
         f"{footprint.ram:,}",
         f"{footprint.code:,}",
+        f"{footprint.kernels:,}",
         f"{footprint.constants:,}",
         f"{measurement.flash_bytes:,}",
         f"{measurement.stack_bytes:,}",

@@ -13,6 +13,7 @@ from tinymbn.errors import ToolError
 
 # What codegen puts beside the model: of the firmware, and what verification alone calls.
 _BESIDE = ("main.o", "model_link.o", "model_traced.o")
+_LAYERS = "_layers.c"
 _WRITABLE = 1  # SHF_WRITE
 
 
@@ -22,11 +23,13 @@ class Footprint:
 
     Attributes:
         code: of functions, with their literals.
+        kernels: of these the layers' functions, and what they call that is not inlined.
         constants: weights, tables, initial values.
         ram: arena and variables.
     """
 
     code: int
+    kernels: int
     constants: int
     ram: int
 
@@ -47,20 +50,22 @@ def read_footprint(folder: Path, elf: Path) -> Footprint:
         ToolError: the folder is not built, or the model's symbols are not there.
     """
     objects = [path for path in sorted((folder / "build").glob("*.o")) if path.name not in _BESIDE]
-    ours = {symbol.name for path in objects for symbol in _symbols(path) if symbol.file == ""}
-    sources = {path.with_suffix(".c").name for path in objects}
-    code = constants = ram = 0
+    sources = {path.with_suffix(".c").name: path for path in objects}
+    ours = {symbol.name: source for source, path in sources.items() for symbol in _symbols(path) if symbol.file == ""}
+    code = kernels = constants = ram = 0
     for symbol in _symbols(elf):
-        if not (symbol.file in sources if symbol.file else symbol.name in ours):
+        source = symbol.file or ours.get(symbol.name, "")
+        if source not in sources:
             continue
         if symbol.is_function:
             code += symbol.size
+            kernels += symbol.size if source.endswith(_LAYERS) else 0
         else:
             constants += symbol.size if symbol.in_flash else 0
             ram += symbol.size if symbol.writable else 0
     if not (code and constants and ram):
         raise ToolError(f"{elf}: the model's symbols are not in it; expected a firmware that tinymbn build made")
-    return Footprint(code, constants, ram)
+    return Footprint(code, kernels, constants, ram)
 
 
 def functions_of(elf: Path) -> frozenset[str]:

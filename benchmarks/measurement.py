@@ -13,10 +13,12 @@ from typing import Any
 from benchmarks.cases import Case
 from benchmarks.counter import Counter, Counts, read_counts
 from benchmarks.footprint import Footprint, functions_of, read_footprint
+from tinymbn.board import load_board
 from tinymbn.emulators.qemu import ARGUMENTS_VARIABLE
 from tinymbn.errors import PlanError, ToolError
 
 _DIFFERS = 9
+_HELIUM_CORE = "cortex-m55"
 _TIMEOUT_S = 1800  # of one command; plain kernels of a large model take minutes under the plugin
 
 
@@ -43,6 +45,7 @@ class Measurement:
         case: which.
         macs: of the layers that run, after all optimisations.
         activation_bytes: all that the model keeps in RAM.
+        dsp_activation_bytes: the same with kernels for the DSP extension; None where there are none for more than it.
         footprint: of the model, linked.
         flash_bytes: of the whole firmware.
         stack_bytes: the deepest that the firmware went.
@@ -54,6 +57,7 @@ class Measurement:
     case: Case
     macs: int
     activation_bytes: int
+    dsp_activation_bytes: int | None
     footprint: Footprint
     flash_bytes: int
     stack_bytes: int
@@ -93,6 +97,7 @@ def measure(case: Case, model: Model, picture: Path, counter: Counter | None, sc
         case=case,
         macs=sum(layer["macs"] for layer in generated["layers"]),
         activation_bytes=generated["activation_bytes"],
+        dsp_activation_bytes=dsp_activation_bytes(case, model),
         footprint=read_footprint(folder, elf),
         flash_bytes=sum(memory["used"] for memory in built["memories"] if memory["kind"] == "flash"),
         stack_bytes=verdict["stack"]["used"],
@@ -100,6 +105,15 @@ def measure(case: Case, model: Model, picture: Path, counter: Counter | None, sc
         difference="" if verdict["equal"] else verdict["first_difference"]["text"],
         compiler=built["compiler"],
     )
+
+
+def dsp_activation_bytes(case: Case, model: Model) -> int | None:
+    """What the model keeps with kernels for the DSP extension, where the board's are for more."""
+    if load_board(case.board).core != _HELIUM_CORE or "--kernels" in case.variant.arguments:
+        return None
+    line = (model.file, "--board", case.board, *case.variant.arguments, "--kernels", "dsp")
+    found: int = _tinymbn("plan", *line)["activation_bytes"]
+    return found
 
 
 def _tinymbn(command: str, *arguments: object, qemu_arguments: str = "") -> dict[str, Any]:

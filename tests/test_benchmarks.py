@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cortex_m
+from benchmarks import measurement as measurement_module
 from benchmarks import networks as made
 from benchmarks.cases import BALANCED, BOARDS, CHOICES, MODELS, PLAIN, RAM, SPEED, SPEED_KEPT, Case, choose_cases
 from benchmarks.counter import Counter, Counts, find_counter, read_counts
@@ -172,13 +173,19 @@ def test_a_plain_run_measures_plain_kernels_alone() -> None:
 
 
 def measurement(
-    case: Case, *, cycles: int = 9_000_000, activation_bytes: int = 19_000, difference: str = ""
+    case: Case,
+    *,
+    cycles: int = 9_000_000,
+    activation_bytes: int = 19_000,
+    dsp_activation_bytes: int | None = None,
+    difference: str = "",
 ) -> Measurement:
     return Measurement(
         case=case,
         macs=7_500_000,
         activation_bytes=activation_bytes,
-        footprint=Footprint(code=30_000, constants=240_000, ram=activation_bytes + 8),
+        dsp_activation_bytes=dsp_activation_bytes,
+        footprint=Footprint(code=30_000, kernels=21_000, constants=240_000, ram=activation_bytes + 8),
         flash_bytes=290_000,
         stack_bytes=400,
         counts=Counts(8_000_000, cycles),
@@ -215,6 +222,30 @@ def test_ratios_are_of_the_right_way_round() -> None:
     assert rows["person_detect, M3, instructions: times fewer than the plain kernels"][-2:] == ["1x", "**no**"]
 
 
+def test_targets_of_helium_are_told_in_instructions_and_bytes() -> None:
+    case = Case("person_detect", SPEED, "qemu-m55")
+    rows = rows_of(target_table({case: measurement(case)}))
+    assert rows["person_detect, M55, instructions"] == ["speed", "6.37 M", "<= 2.00 M", "1.48 M", "8.00 M", "**no**"]
+    assert rows["person_detect, M55, code of the layers"][-3:] == ["13.0 KB", "21.0 KB", "yes"]
+    uneven = replace(case, model="mobilenet_v1_0.35_100x100x3_uneven")
+    found = replace(measurement(uneven), macs=16_000_000)
+    row = rows_of(target_table({uneven: found}))[
+        "MobileNetV1 0.35, 100x100x3, channel counts as they come, M55, instructions a MAC"
+    ]
+    assert row[-2:] == ["0.5", "yes"]
+    line = measurement_table(Run({case: measurement(case)}, {}, (), ())).splitlines()[2]
+    assert "| 7,500,000 | - | 8,000,000 | - |" in line
+
+
+def test_the_worst_of_the_models_that_were_measured_counts() -> None:
+    cases = [Case(name, RAM, "qemu-m55") for name in MODELS[:3]]
+    sizes = zip(cases, (20_000, 23_000, 30_000), (20_000, 20_000, None), strict=True)
+    measured = {case: measurement(case, activation_bytes=own, dsp_activation_bytes=dsp) for case, own, dsp in sizes}
+    name = "M55, activations against those with kernels for the DSP extension, worst of the models"
+    assert rows_of(target_table(measured))[name][-2:] == ["1.15x", "yes"]
+    assert rows_of(target_table({cases[2]: measured[cases[2]]}))[name][-2:] == ["-", "-"]
+
+
 def test_a_target_reached_with_wrong_bytes_is_missed() -> None:
     rows = rows_of(target_table({PERSON: measurement(PERSON, difference="layer 3 differs")}))
     assert rows["person_detect, M4, cycles"][-2:] == ["9.00 M", "no: bytes differ"]
@@ -224,7 +255,8 @@ def test_the_table_tells_cycles_of_an_m4_alone_and_what_failed() -> None:
     m3, failed = Case("person_detect", SPEED, "qemu-m3"), Case("vww_96_int8", SPEED_KEPT, "qemu-m4")
     run = Run({PERSON: measurement(PERSON), m3: measurement(m3)}, {failed: "tinymbn build: a | b"}, (), ())
     header, _, on_m4, on_m3, not_run = measurement_table(run).splitlines()
-    assert "| 7,500,000 | 9,000,000 | 8,000,000 | 1.200 | 19,000 | 19,008 | 30,000 | 240,000 | 290,000 |" in on_m4
+    sizes = "| 19,000 | 19,008 | 30,000 | 21,000 | 240,000 | 290,000 |"
+    assert f"| 7,500,000 | 9,000,000 | 8,000,000 | 1.200 {sizes}" in on_m4
     assert "| 7,500,000 | - | 8,000,000 | - |" in on_m3
     assert not_run.endswith("| **no**: tinymbn build: a \\| b |")
     assert header.count("|") == on_m4.count("|") == on_m3.count("|") == not_run.count("|") - 1
@@ -280,6 +312,7 @@ def test_the_footprint_is_the_model_alone() -> None:
     pixels_bytes = 256
     assert abs(found.constants - weights_bytes(plan)) <= pixels_bytes + 4 * len(plan.steps)
     assert 4_000 < found.code < 20_000  # with the link it would be 13,000 more
+    assert 0.5 * found.code < found.kernels < found.code  # what is left runs the layers
     assert {"model_run", "model_run_traced", "server_receive"} <= functions_of(elf)
 
 
@@ -304,6 +337,22 @@ def test_a_case_is_built_run_compared_and_counted(tmp_path: Path) -> None:
     assert found.footprint.flash < found.flash_bytes
     assert found.stack_bytes > 0
     assert "gcc" in found.compiler
+
+
+def test_kernels_for_helium_are_compared_with_those_for_the_dsp_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def plan(*arguments: object) -> dict[str, int]:
+        asked.append(arguments)
+        return {"activation_bytes": 12_345}
+
+    monkeypatch.setattr(measurement_module, "_tinymbn", plan)
+    model = Model(Path("a.tflite"), 1, 1)
+    assert measurement_module.dsp_activation_bytes(Case("a", RAM, "qemu-m55"), model) == 12_345
+    assert measurement_module.dsp_activation_bytes(Case("a", RAM, "qemu-m4"), model) is None
+    assert measurement_module.dsp_activation_bytes(Case("a", PLAIN, "qemu-m55"), model) is None
+    line = ("plan", model.file, "--board", "qemu-m55", "--optimize", "ram", "--kernels", "dsp")
+    assert asked == [line]
 
 
 @needs_shared
