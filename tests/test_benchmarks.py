@@ -177,7 +177,7 @@ def measurement(
     *,
     cycles: int = 9_000_000,
     activation_bytes: int = 19_000,
-    dsp_activation_bytes: int | None = None,
+    dsp_activation_bytes: int | None = 19_000,
     difference: str = "",
 ) -> Measurement:
     return Measurement(
