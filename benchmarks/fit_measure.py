@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.counter import find_counter
-from tinymbn.board import load_board
+from tinymbn.board import Board, load_board
 from tinymbn.emulators.qemu import ARGUMENTS_VARIABLE
 from tinymbn.errors import PlanError, ToolError
 from tinymbn.firmware import plan_model, write_firmware
@@ -88,10 +88,11 @@ def plan_of(case: Case, graph: Graph) -> Plan:
     return plan_model(graph, load_board(case.board), case.options)[0]
 
 
-def sources_of(plan: Plan, graph: Graph) -> str:
-    """A digest of a plan's C: what has been measured holds as long as this is the same."""
+def sources_of(plan: Plan, graph: Graph, board: Board) -> str:
+    """A digest of a plan's C and of what it is compiled with: what was measured holds as long as this is the same."""
     files = model_files(plan, int8_pixel_table(graph))
-    return hashlib.sha256("".join(files[path] for path in sorted(files)).encode()).hexdigest()[:16]
+    text = "".join((*board.gcc_flags, *(files[path] for path in sorted(files))))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def measure(case: Case, graph: Graph, wanted: Iterable[str]) -> Measured | None:
@@ -120,7 +121,7 @@ def measure(case: Case, graph: Graph, wanted: Iterable[str]) -> Measured | None:
             result = profile(bench.connection, identify(bench.connection, graph, board), stimulus, 1)
         cycles = _read(counts, symbols, core_class(board.core)) if symbols else {}
     counts_of_layers = tuple(cost.count for cost in result.layers)
-    return Measured(counts_of_layers, result.total, cycles, built.compiler, sources_of(plan, graph))
+    return Measured(counts_of_layers, result.total, cycles, built.compiler, sources_of(plan, graph, board))
 
 
 def _longest(plan: Plan, wanted: Iterable[str]) -> dict[str, str]:
@@ -224,7 +225,7 @@ def measure_all(
         graph = make()
         plan = plan_of(case, graph)
         earlier = cache.get(case.key)
-        if earlier is None or earlier.sources != sources_of(plan, graph):
+        if earlier is None or earlier.sources != sources_of(plan, graph, load_board(case.board)):
             kernels = {step.kernel.name for step in plan.steps if step.kernel is not None}
             rare = {name: looked.get((case.board, name), 0) for name in sorted(kernels)}
             wanted = sorted((name for name, times in rare.items() if times < _ENOUGH), key=lambda name: rare[name])
