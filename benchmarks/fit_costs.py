@@ -79,13 +79,14 @@ def _run(file: Path | None, classes: Sequence[CoreClass], *, quick: bool, dry_ru
         for held_out, cases in ((False, list(_fitting(core, quick))), (True, list(_held_out(core, quick)))):
             failed += measure_all(cases, cache, keep, _say)
             runs += _runs(cases, cache, core, held_out=held_out)
-    found = fit(runs, _earlier() if set(classes) != set(BOARDS) else None)
+    costs = costs_text(fit(runs, _earlier() if set(classes) != set(BOARDS) else None))
+    found = read_fit(tomllib.loads(costs))  # rounded as it is written, so that the document says the same
     text = document(found)
     print(text, end="")
     if dry_run or failed:
         _say("nothing written")
     else:
-        write_file(COSTS, costs_text(found).encode())
+        write_file(COSTS, costs.encode())
         write_file(DOCUMENT, text.encode())
         _say(f"{COSTS} and {DOCUMENT}: written")
     unseen = [check for core in classes for check in found.provenance[core].checks]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cortex_m
+from benchmarks import cortex_m, fit_costs, fit_measure
 from benchmarks import measurement as measurement_module
 from benchmarks import networks as made
 from benchmarks.cases import BALANCED, BOARDS, CHOICES, MODELS, PLAIN, RAM, SPEED, SPEED_KEPT, Case, choose_cases
 from benchmarks.counter import Counter, Counts, find_counter, read_counts
 from benchmarks.document import MadeNetwork, Run, measurement_table, target_table, write_document
+from benchmarks.fit_formulas import Fit, costs_text, document, fit, read_fit
+from benchmarks.fit_formulas import Run as FittedRun
 from benchmarks.footprint import Footprint, functions_of, read_footprint
 from benchmarks.measurement import Measurement, Model, measure
 from benchmarks.targets import TARGETS
@@ -28,6 +31,11 @@ from tinymbn.layers import Add, Conv2D, Depthwise
 from tinymbn_codegen.constants import weights_bytes
 from tinymbn_codegen.options import Options
 from tinymbn_codegen.plan import make_plan
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # ------------------------------------------------------------------------------------------------------ networks
 
@@ -319,6 +327,45 @@ def test_the_footprint_is_the_model_alone() -> None:
 def test_a_firmware_that_is_not_built_has_no_footprint(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="symbols are not in it"):
         read_footprint(tmp_path, firmware("qemu-m4") / "firmware.elf")
+
+
+# ----------------------------------------------------------------------------------------- costs of the estimate
+
+
+def earlier_fit() -> Fit:
+    return read_fit(tomllib.loads(fit_costs.COSTS.read_text(encoding="utf-8")))
+
+
+def test_costs_say_what_their_document_says() -> None:
+    found = earlier_fit()
+    assert costs_text(found).encode() == fit_costs.COSTS.read_bytes()
+    assert document(found).encode() == fit_costs.DOCUMENT.read_bytes()
+
+
+def test_classes_that_are_not_fitted_again_stay() -> None:
+    found = earlier_fit()
+    assert fit((), found) == found
+
+
+def test_a_class_that_is_fitted_again_replaces_its_own_alone() -> None:
+    earlier = earlier_fit()
+    case, graph = fit_measure.Case("digits", "qemu-m55", "mve"), model()
+    plan = fit_measure.plan_of(case, graph)
+    layers = tuple(1_000 * (k + 1) if step.kernel is not None else 0 for k, step in enumerate(plan.steps))
+    measured = fit_measure.Measured(layers, sum(layers), {}, "gcc 99", "")
+    runs = [FittedRun(case, "helium", plan, measured, held_out) for held_out in (False, True)]
+    found = fit(runs, earlier)
+    assert found.costs.cores == earlier.costs.cores
+    for core in ("armv6m", "armv7m", "dsp"):
+        assert found.costs.formulas[core] == earlier.costs.formulas[core]
+        assert found.provenance[core] == earlier.provenance[core]
+    own = found.provenance["helium"]
+    assert (own.compilers, own.networks, own.firmwares) == (("gcc 99",), ("digits",), 1)
+    (check,) = own.checks
+    assert check.measured == sum(layers)
+    assert found.costs.errors["helium"] == abs(check.error)
+    assert set(found.costs.formulas["helium"]) == {s.kernel.name for s in plan.steps if s.kernel} | {"schedule"}
+    assert all(formula.cycles is None for formula in found.costs.formulas["helium"].values())
 
 
 # -------------------------------------------------------------------------------------------------------- command
