@@ -37,7 +37,7 @@ def kernel(layer: AnyLayer, inputs: Sequence[Tensor], output: Tensor) -> KernelC
     operands: tuple[str, ...]
     if bounded is not None:
         numbers |= {"A": bounded.a, "B": bounded.b, "C": bounded.c, "SHIFT": bounded.shift}
-        operands: tuple[str, ...] = ("A", "B", "C")
+        operands = ("A", "B", "C")
         lines = list(_by_line(bounded))
     else:
         numbers |= {
