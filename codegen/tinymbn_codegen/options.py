@@ -24,6 +24,7 @@ _SETS: dict[str, KernelSet] = {
     "cortex-m0plus": "armv6m",
     "cortex-m3": "armv7m",
     "cortex-m55": "mve",
+    "cortex-m85": "mve",
 }
 """Of cores without the DSP extension, and of those with more."""
 
