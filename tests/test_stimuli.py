@@ -16,20 +16,24 @@ from tinymbn.load import load_model
 from tinymbn.stimuli import stimuli
 
 
-def test_pictures_come_first_then_extremes_then_noise_and_smooth_fields_in_turn() -> None:
+def test_pictures_come_first_then_extremes_then_noise_smooth_fields_and_checkerboards_in_turn() -> None:
     names = [stimulus.name for stimulus in stimuli(model(), PICTURES, 6, 0)]
-    assert names == [*map(str, PICTURES), "all-min", "all-max", "noise 1", "smooth 1", "noise 2", "smooth 2"]
+    assert names == [*map(str, PICTURES), "all-min", "all-max", "noise 1", "smooth 1", "checkerboard 1", "noise 2"]
 
 
 def test_made_inputs_are_int8_of_the_inputs_shape_and_reach_what_their_names_say() -> None:
-    made = list(stimuli(model(), [], 6, 0))
+    made = list(stimuli(model(), [], 7, 0))
     assert all(s.values.dtype == np.int8 and s.values.shape == model().input_tensor.shape for s in made)
     assert set(made[0].values.ravel()) == {-128}
     assert set(made[1].values.ravel()) == {127}
-    for smooth in (made[3].values, made[5].values):
+    for smooth in (made[3].values, made[6].values):
         assert (smooth.min(), smooth.max()) == (-128, 127)
         steps = np.abs(np.diff(smooth[:, :, 0].astype(int), axis=1))
         assert steps.mean() < 30  # noise has 85
+    board = made[4].values
+    assert set(board.ravel()) == {-128, 127}
+    assert (board[1:, 1:, 0] == board[:-1, :-1, 0]).all()
+    assert (board[1:, :, 0] != board[:-1, :, 0]).all()
     noise = made[2].values
     assert len(np.unique(noise)) > 200
     assert np.abs(np.diff(noise[:, :, 0].astype(int), axis=1)).mean() > 60

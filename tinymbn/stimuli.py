@@ -32,7 +32,7 @@ class Stimulus:
 
 
 def stimuli(graph: Graph, pictures: Sequence[Path], count: int, seed: int) -> Iterator[Stimulus]:
-    """The pictures, then ``count`` made ones: all-min, all-max, then noise and smooth fields in turn.
+    """The pictures, then ``count`` made ones: all-min, all-max, then noise, smooth fields and checkerboards in turn.
 
     Args:
         graph: the model; QUANTIZE at its input is applied to pictures.
@@ -59,9 +59,19 @@ def _made(shape: Shape, number: int, seed: int) -> Stimulus:
     if number == 1:
         return Stimulus("all-max", np.full(shape, 127, np.int8))
     chance = np.random.default_rng([seed, number])
-    if number % 2 == 0:
-        return Stimulus(f"noise {number // 2}", chance.integers(-128, 128, shape).astype(np.int8))
-    return Stimulus(f"smooth {number // 2}", _smooth(shape, chance))
+    turn, kind = divmod(number - 2, 3)
+    if kind == 0:
+        return Stimulus(f"noise {turn + 1}", chance.integers(-128, 128, shape).astype(np.int8))
+    if kind == 1:
+        return Stimulus(f"smooth {turn + 1}", _smooth(shape, chance))
+    return Stimulus(f"checkerboard {turn + 1}", _checkerboard(shape, 1 << turn % 4))
+
+
+def _checkerboard(shape: Shape, size: int) -> NDArray[np.int8]:
+    """The two extremes in turn, ``size`` neighbours of each along every axis but that of channels, whose turn it is, too."""
+    fields = np.indices(shape).astype(np.int64)
+    fields[:-1] //= size
+    return np.where(fields.sum(axis=0) % 2 == 0, 127, -128).astype(np.int8)
 
 
 def _smooth(shape: Shape, chance: np.random.Generator) -> NDArray[np.int8]:

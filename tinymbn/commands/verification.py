@@ -42,8 +42,9 @@ def verify(
 ) -> int:
     """Compare every byte of every layer on a board with the reference.
 
-    Inputs are the IMAGEs, then N made ones: all-min, all-max, noise and smooth fields in turn. An emulated board
-    gets its firmware generated and built, or takes the one in --firmware DIR. A real board is asked what it holds.
+    Inputs are the IMAGEs, then N made ones: all-min, all-max, then noise, smooth fields and checkerboards in turn. An
+    emulated board gets its firmware generated and built, or takes the one in --firmware DIR. A real board is asked
+    what it holds.
 
     Exit code 0: equal. 9: bytes differ; the first layer that does is named. 10: another board, model or version.
     """
