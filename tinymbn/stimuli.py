@@ -68,7 +68,7 @@ def _made(shape: Shape, number: int, seed: int) -> Stimulus:
 
 
 def _checkerboard(shape: Shape, size: int) -> NDArray[np.int8]:
-    """The two extremes in turn, ``size`` neighbours of each along every axis but that of channels, whose turn it is, too."""
+    """The two extremes in turn: ``size`` neighbours of each along height and width, one along the channels."""
     fields = np.indices(shape).astype(np.int64)
     fields[:-1] //= size
     return np.where(fields.sum(axis=0) % 2 == 0, 127, -128).astype(np.int8)

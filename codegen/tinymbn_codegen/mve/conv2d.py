@@ -23,6 +23,7 @@ _MOST_INPUTS = 4080  # by how much a pointer goes back
 _MOST_PLACE = 0xFFFF  # of a byte in a tile
 _MOST_MOVE = 127  # of a pointer, with a load or store
 _MOST_ROWS = 7  # whose pointers have registers
+_UNROLLED = 5  # vectors of a piece
 
 
 def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
@@ -120,30 +121,39 @@ def copies_of(window: Window, channels: int) -> tuple[str, ...]:
 
 
 def _copies(kernel_h: int, piece: int, step: int, pixel_bytes: int) -> Iterator[str]:
+    """Sixteen bytes at a time.
+
+    What is copied beyond a piece is overwritten by the next one.
+    """
+    vectors = -(-piece // LANES)
+    many = vectors > _UNROLLED
     yield "1:"
     for k in range(kernel_h):
-        source, last = f"%[row{k}]", k == kernel_h - 1
-        move = pixel_bytes - (kernel_h - 1) * piece if last else piece
-        for at in range(0, piece, LANES):
-            ends = at + LANES >= piece
-            yield from _access("vldrb.8", source, at, step if ends else 0)
-            yield from _access("vstrb.8", "%[to]", at, move if ends else 0)
+        row, place = f"%[row{k}]", "%[to]"
+        if many:
+            yield f"mov r12, #{vectors - 1}"
+            yield "2:"
+        for _ in range(1 if many else vectors - 1):
+            yield f"vldrb.8 q0, [{row}], #{LANES}"
+            yield f"vstrb.8 q0, [{place}], #{LANES}"
+        if many:
+            yield "subs r12, r12, #1"
+            yield "bne 2b"
+        moved = LANES * (vectors - 1)
+        next_piece = piece if k + 1 < kernel_h else pixel_bytes - (kernel_h - 1) * piece
+        yield from _last(f"vldrb.8 q0, [{row}]", row, step - moved)
+        yield from _last(f"vstrb.8 q0, [{place}]", place, next_piece - moved)
     yield "subs %[count], %[count], #1"
     yield "bne 1b"
 
 
-def _access(mnemonic: str, pointer: str, at: int, move: int) -> Iterator[str]:
-    """A load or store at an offset, where the pointer is moved in the end if ``move``."""
-    if move and at == 0 and move <= _MOST_MOVE:
-        yield f"{mnemonic} q0, [{pointer}], #{move}"
-        return
-    if at <= _MOST_MOVE:
-        yield f"{mnemonic} q0, [{pointer}, #{at}]" if at else f"{mnemonic} q0, [{pointer}]"
+def _last(access: str, pointer: str, move: int) -> Iterator[str]:
+    """A load or store, after which the pointer is moved."""
+    if move and abs(move) <= _MOST_MOVE:
+        yield f"{access}, #{move}"
+    else:
+        yield access
         yield from add(pointer, move, "r12")
-        return
-    yield from add(pointer, at, "r12")
-    yield f"{mnemonic} q0, [{pointer}]"
-    yield from add(pointer, move - at, "r12")
 
 
 def pixel_bytes_of(inputs: int) -> int:
