@@ -115,7 +115,6 @@ typedef struct {
     int32_t column;
     int32_t before;
     int32_t words;
-    int32_t parameters;
     int32_t next_pixel;
     int32_t next_channel;
     int32_t input_zero;
@@ -141,7 +140,7 @@ static inline void tinymbn_all_windows(const tinymbn_windows *shape, const int8_
                 }
             }
             output[i * shape->next_pixel + c * shape->next_channel] =
-                tinymbn_scaled(sum, stream + shape->words - shape->parameters, shape->form, shape->zero_point,
+                tinymbn_scaled(sum, stream, shape->form, shape->zero_point,
                                shape->low, shape->high);
         }
     }

@@ -70,7 +70,7 @@ def kernel(
     record = np.zeros((layer.channels, geometry.before + LANES * geometry.vectors), np.int8)
     record[:, geometry.before : geometry.before + columns[0].size] = columns.reshape(layer.channels, -1)
     wrapped = (scaling.parameters & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-    stream = np.concatenate([record.view("<i4").astype(np.int32), wrapped], axis=1)
+    stream = np.concatenate([wrapped, record.view("<i4").astype(np.int32)], axis=1)
     sizes = geometry.sizes
     places = [np.array(geometry.lanes(size), np.uint16) for size in dict.fromkeys(sizes)]
     if not geometry.by_vst4:
@@ -85,9 +85,8 @@ def kernel(
         "CHANNELS": layer.channels,
         "COLUMN": geometry.column,
         "CHUNKS": geometry.chunks,
-        "BEFORE": geometry.before,
+        "BEFORE": 4 * scaling.words + geometry.before,
         "WORDS": stream.shape[1],
-        "PARAMETERS": scaling.words,
         "NEXT_PIXEL": geometry.next_pixel,
         "NEXT_CHANNEL": geometry.next_channel,
         "ZEROS": -(-geometry.column_bytes // 4) * 4,
@@ -102,7 +101,8 @@ def kernel(
     results: list[str] = []
     operands = ['[rows] "r"(sources)']
     if geometry.by_vst4:
-        results = [f'[row{k}] "+r"(row{k})' for k in rows] + [f'[step{k}] "+m"(step{k})' for k in rows]
+        results = [f'[row{k}] "+r"(row{k})' for k in rows]
+        results += ['[steps01] "+m"(steps01)', '[step2_end] "+m"(step2_end)']
         operands = []
     return KernelCode(
         template="layers/mve_depthwise.c.j2",
@@ -116,12 +116,13 @@ def kernel(
                 *results,
                 *('[stream] "+r"(constants)', '[output] "+r"(out)', '[columns] "+r"(columns)'),
                 # As if they were written: a constant would have an address that takes a register.
-                *('[lanes] "+m"(places)', '[limit] "+m"(limit)', '[end] "+m"(end)'),
+                *('[lanes] "+m"(places)', '[limit] "+m"(limit)'),
+                *(() if geometry.by_vst4 else ('[end] "+m"(end)',)),
             ),
             "operands": operands,
         },
         constants=(
-            ("stream", np.ascontiguousarray(stream), "(CHANNELS, WORDS): weights by columns, parameters"),
+            ("stream", np.ascontiguousarray(stream), "(CHANNELS, WORDS): parameters, weights by columns"),
             ("lanes", np.stack(places).view(np.int16), "(n, 8): where the bytes of a tile go"),
         ),
     )

@@ -124,21 +124,29 @@ def all_channels(geometry: Geometry, requantization: Requantization) -> tuple[st
 
     Operands: row0, ... (up to three), or rows, which points at pairs of a pointer and how far it goes from channel to
     channel; stream, output, columns (the first that is no padding); in memory lanes, limit (columns, behind all full
-    tiles), end (of the stream), and with up to three rows step0, ..., how far they go behind their chunks.
+    tiles) and end (of the stream); with up to three rows, in two pairs of words, how far each goes behind its chunks,
+    and the end.
     """
     g = geometry
     lines = ["ldr r0, %[lanes]", f"vldrw.32 {_OFFSETS}, [r0]"]
     lines.append("1:")
     lines += _columns_by_vst4(g) if g.by_vst4 else _columns_by_scatter(g)
     lines += _padding(g)
-    lines += _weights(g)
+    lines += _weights(g, requantization)
     lines += _tiles(g, requantization)
-    lines += add("%[stream]", 4 * requantization.words)
+    lines += add("%[stream]", _weights_at(g, requantization) + LANES * g.vectors)
     if g.by_vst4:
-        lines += [f"ldr {EVEN[k]}, %[step{k}]" for k in range(g.kernel[0])]
+        lines += ["ldrd r0, r2, %[steps01]", "ldrd r4, r6, %[step2_end]"]
         lines += [f"add %[row{k}], %[row{k}], {EVEN[k]}" for k in range(g.kernel[0])]
-    lines += ["ldr r0, %[end]", "cmp %[stream], r0", "bne 1b"]
+    else:
+        lines.append("ldr r6, %[end]")
+    lines += ["cmp %[stream], r6", "bne 1b"]
     return tuple(lines)
+
+
+def _weights_at(g: Geometry, requantization: Requantization) -> int:
+    """Bytes of a channel before its weights: its parameters, and zeros."""
+    return 4 * requantization.words + g.before
 
 
 def _columns_by_vst4(g: Geometry) -> Iterator[str]:
@@ -200,17 +208,15 @@ def _padding(g: Geometry) -> Iterator[str]:
         yield "vstrb.8 q0, [r0], #16"
 
 
-def _weights(g: Geometry) -> Iterator[str]:
-    """The stream goes on to the parameters."""
+def _weights(g: Geometry, requantization: Requantization) -> Iterator[str]:
+    """Those that stay while the row passes by."""
     if g.vectors > _RESIDENT:
-        yield from add("%[stream]", g.before + LANES * g.vectors)
         return
     for j in range(g.together):
         for v in range(g.vectors):
-            offset = g.before - j * g.stride * g.column + LANES * v
+            offset = _weights_at(g, requantization) - j * g.stride * g.column + LANES * v
             mnemonic = "vldrw.32" if offset % 4 == 0 else "vldrb.8"
             yield f"{mnemonic} q{j * g.vectors + v}, [%[stream], #{offset}]"
-    yield from add("%[stream]", g.before + LANES * g.vectors)
 
 
 def _tiles(g: Geometry, requantization: Requantization) -> Iterator[str]:
@@ -239,8 +245,8 @@ def _tiles(g: Geometry, requantization: Requantization) -> Iterator[str]:
 
 
 def _tile(g: Geometry, size: int, requantization: Requantization) -> Iterator[str]:
-    """Some outputs; the stream is at the parameters."""
-    yield from (_resident(g, size) if g.vectors <= _RESIDENT else _passing(g, size))
+    """Some outputs."""
+    yield from (_resident(g, size) if g.vectors <= _RESIDENT else _passing(g, size, requantization))
     both = size > 4
     for first, vector in ((0, _A), (4, _B))[: 1 + both]:
         a, b, c, d = (EVEN[p if p < size else p % size] for p in range(first, first + 4))
@@ -270,10 +276,10 @@ def _resident(g: Geometry, size: int) -> Iterator[str]:
         yield from products[1:]
 
 
-def _passing(g: Geometry, size: int) -> Iterator[str]:
+def _passing(g: Geometry, size: int, requantization: Requantization) -> Iterator[str]:
     """Of windows so large that their weights are loaded for every tile."""
     for v in range(g.vectors):
-        yield f"vldrw.32 q0, [%[stream], #{LANES * (v - g.vectors)}]"
+        yield f"vldrw.32 q0, [%[stream], #{_weights_at(g, requantization) + LANES * v}]"
         for output in range(size):
             vector = _INPUTS[output % 3]
             yield g.load(vector, "%[columns]", output, v)
