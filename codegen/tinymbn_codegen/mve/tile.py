@@ -23,6 +23,7 @@ EVEN = ("r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr")
 RESIDENT_CHUNKS = 2
 UNROLLED_CHUNKS = 16  # beyond, there is a loop, for which registers must be left
 _LOOP_CHUNKS = 8  # of a turn, at most
+_TOGETHER = (3, 2, 1)  # tiles in a turn, where their number allows
 _LARGEST_MOVE = 4095  # of an addition
 _WORD_REACH, _BYTE_REACH = 508, 127  # of a load, both ways
 _OFFSETS = "q7"
@@ -88,10 +89,10 @@ def sizes_of(width: int, chunks: int) -> tuple[int, ...]:
     return (most,) * full + ((rest,) if rest else ())
 
 
-def _load(geometry: Geometry, vector: str, base: str, offset: int, *, move: bool = False) -> str:
+def _load(geometry: Geometry, vector: str, base: str, offset: int, *, move: int = 0) -> str:
     mnemonic = "vldrw.32" if geometry.words else "vldrb.8"
     if move:
-        return f"{mnemonic} {vector}, [{base}], #{LANES}"
+        return f"{mnemonic} {vector}, [{base}], #{move}"
     return f"{mnemonic} {vector}, [{base}, #{offset}]" if offset else f"{mnemonic} {vector}, [{base}]"
 
 
@@ -138,7 +139,6 @@ def resident(runs: tuple[tuple[int, int], ...], geometry: Geometry, requantizati
     """
     g, chunks = geometry, geometry.chunks
     weights = [("q0", "q1"), ("q4", "q5")][:chunks]
-    pixels = ("q2", "q3", "q6")
     lines = ["1:"]
     lines += [f"vldrw.32 {vector}, [%[stream]], #16" for pair in weights for vector in pair]
     moved = 0
@@ -146,24 +146,17 @@ def resident(runs: tuple[tuple[int, int], ...], geometry: Geometry, requantizati
         tile = Geometry(size, chunks, g.pixel_bytes, g.next_pixel, g.next_channel)
         offset = f", #{16 * run}" if run else ""
         lines.append(f"vldrw.32 {_OFFSETS}, [%[lanes]{offset}]")
-        if count > 1:
-            lines += [f"mov %[count], #{count}" if count < 256 else f"movw %[count], #{count}", f"{run + 2}:"]
-        loads = [(p, k) for p in range(size) for k in range(chunks)]
-        for i, (p, k) in enumerate(loads):
-            if i == 0:
-                lines.append(_load(tile, pixels[0], "%[x]", 0))
-            suffix = "a" if k else ""
-            lines.append(f"vmladav{suffix}.s8 {_sum(p, 0, size)}, {pixels[i % 3]}, {weights[k][0]}")
-            if i + 1 < len(loads):
-                after, chunk = loads[i + 1]
-                lines.append(_load(tile, pixels[(i + 1) % 3], "%[x]", after * g.pixel_bytes + LANES * chunk))
-            lines.append(f"vmladav{suffix}.s8 {_sum(p, 1, size)}, {pixels[i % 3]}, {weights[k][1]}")
-        lines += _gather(size)
-        lines += add("%[x]", size * g.pixel_bytes)
-        lines += _bytes(requantization, "%[stream]", move=False, zero="%[zero]")
-        lines.append(f"vstrb.16 q2, [%[output], {_OFFSETS}]")
-        lines += add("%[output]", size * g.next_pixel)
-        if count > 1:
+        together = next(n for n in _TOGETHER if count % n == 0)
+        turns = count // together
+        if turns > 1:
+            lines += [f"mov %[count], #{turns}" if turns < 256 else f"movw %[count], #{turns}", f"{run + 2}:"]
+        for _ in range(together):
+            lines += _products(tile, weights)
+            lines += _gather(size)
+            lines += _bytes(requantization, "%[stream]", move=False, zero="%[zero]")
+            lines.append(f"vstrb.16 q2, [%[output], {_OFFSETS}]")
+            lines += add("%[output]", size * g.next_pixel)
+        if turns > 1:
             lines += ["subs %[count], %[count], #1", f"bne {run + 2}b"]
         moved += size * count
     lines += add("%[x]", -moved * g.pixel_bytes)
@@ -171,6 +164,26 @@ def resident(runs: tuple[tuple[int, int], ...], geometry: Geometry, requantizati
     lines += add("%[stream]", 8 * requantization.words)
     lines += ["ldr r0, %[end]", "cmp %[stream], r0", "bne 1b"]
     return tuple(lines)
+
+
+def _products(tile: Geometry, weights: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The sums of a tile with weights that stay; x goes on to the next tile with the last load."""
+    vectors = ("q2", "q3", "q6")
+    loads = [(p, k) for p in reversed(range(tile.size)) for k in reversed(range(tile.chunks))]
+
+    def load(i: int) -> str:
+        p, k = loads[i]
+        if i + 1 < len(loads):
+            return _load(tile, vectors[i % 3], "%[x]", p * tile.pixel_bytes + LANES * k)
+        return _load(tile, vectors[i % 3], "%[x]", 0, move=tile.size * tile.pixel_bytes)
+
+    yield load(0)
+    for i, (p, k) in enumerate(loads):
+        suffix = "a" if k + 1 < tile.chunks else ""
+        yield f"vmladav{suffix}.s8 {_sum(p, 0, tile.size)}, {vectors[i % 3]}, {weights[k][0]}"
+        if i + 1 < len(loads):
+            yield load(i + 1)
+        yield f"vmladav{suffix}.s8 {_sum(p, 1, tile.size)}, {vectors[i % 3]}, {weights[k][1]}"
 
 
 def streamed(geometry: Geometry, requantization: Requantization) -> tuple[str, ...]:
@@ -237,7 +250,7 @@ def _chunks(geometry: Geometry, count: int, *, fresh: bool) -> Iterator[str]:
 
         def load(p: int) -> str:
             which, offset = g.pixel(p)
-            return _load(g, vectors[p], names[which], offset, move=offset == 0)
+            return _load(g, vectors[p], names[which], offset, move=0 if offset else LANES)
 
         yield f"vldrw.32 {weights[0]}, [%[stream]], #16"
         yield load(order[0])
