@@ -21,7 +21,7 @@ from tinymbn_codegen.mve.depthwise import geometry_of
 from tinymbn_codegen.mve.depthwise_text import all_channels
 from tinymbn_codegen.mve.requantization import expected
 from tinymbn_codegen.mve.row import Row, chunks_of, is_resident
-from tinymbn_codegen.mve.tile import EVEN, LANES, executed, looped
+from tinymbn_codegen.mve.tile import EVEN, LANES, executed, looped, turns_of
 
 _FOUR = 4
 _LOOP = 2  # instructions at the end of a loop
@@ -41,14 +41,14 @@ def conv2d(layer: AnyLayer, input: Tensor, output: Tensor, target: Layout) -> di
     (kernel_h, kernel_w), outputs = window.kernel, output.shape[1]
     inputs = kernel_h * kernel_w * channels
     row = _row(layer, inputs, pixel_bytes_of(inputs), output, target)
-    copies = copies_of(window, channels)
+    copies, vectors = copies_of(window, channels), chunks_of(kernel_w * channels)
     whole = sum(not missing for missing in _missing(window, height, output.shape[0])) if copies else 0
     inside, inside_end = inside_of(window, width, outputs)
     instructions = copied = 0
     for first, last in ((0, outputs),) if is_resident(inputs) else _spans(row):
         begin = max(first, min(inside, last))
         count = max(begin, min(inside_end, last)) - begin
-        instructions += executed(copies, {"1": count}) if count else 0
+        instructions += executed(copies, {"1": count, "2": vectors - 1}) if count else 0
         copied += count
     windows = output.shape[0] * outputs - whole * copied
     found = _times(output.shape[0], _tiles(row))
@@ -113,7 +113,7 @@ def _tiles(row: Row) -> dict[str, int]:
     runs, parts = details["runs"], details["parts"]
     pairs = (row.numbers()["PAIRS"], 1)[:parts]
     if details["resident"]:
-        counts = {str(i): run.count for i, run in enumerate(runs, start=2)}
+        counts = {str(i): turns_of(run.count) for i, run in enumerate(runs, start=2)}
         instructions = sum(executed(details["resident"], {"1": turns} | counts) for turns in pairs)
         return {"instructions": instructions, "parts": parts}
     loop = looped(row.chunks)

@@ -146,11 +146,10 @@ def resident(runs: tuple[tuple[int, int], ...], geometry: Geometry, requantizati
         tile = Geometry(size, chunks, g.pixel_bytes, g.next_pixel, g.next_channel)
         offset = f", #{16 * run}" if run else ""
         lines.append(f"vldrw.32 {_OFFSETS}, [%[lanes]{offset}]")
-        together = next(n for n in _TOGETHER if count % n == 0)
-        turns = count // together
+        turns = turns_of(count)
         if turns > 1:
             lines += [f"mov %[count], #{turns}" if turns < 256 else f"movw %[count], #{turns}", f"{run + 2}:"]
-        for _ in range(together):
+        for _ in range(count // turns):
             lines += _products(tile, weights)
             lines += _gather(size)
             lines += _bytes(requantization, "%[stream]", move=False, zero="%[zero]")
@@ -164,6 +163,11 @@ def resident(runs: tuple[tuple[int, int], ...], geometry: Geometry, requantizati
     lines += add("%[stream]", 8 * requantization.words)
     lines += ["ldr r0, %[end]", "cmp %[stream], r0", "bne 1b"]
     return tuple(lines)
+
+
+def turns_of(count: int) -> int:
+    """In how many turns of a loop so many tiles pass by resident weights."""
+    return count // next(n for n in _TOGETHER if count % n == 0)
 
 
 def _products(tile: Geometry, weights: Sequence[tuple[str, str]]) -> Iterator[str]:
