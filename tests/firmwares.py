@@ -122,3 +122,8 @@ def run_verify(
     with open_bench(request) as bench:
         identity = identify(bench.connection, graph, request.board)
         return verify(bench.connection, identity, stimuli(graph, pictures, count, seed))
+
+
+def mistakes(remarks: Sequence[str]) -> list[str]:
+    """What an emulator remarked, but for bytes that a computer too busy for it made it lose; the link repeats them."""
+    return [remark for remark in remarks if " bytes lost " not in remark]

@@ -258,7 +258,7 @@ def test_compiler_flags_name_core_and_fpu() -> None:
     assert f7.zig_flags == ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m7-fp64")
     assert m0.gcc_flags == ("-mcpu=cortex-m0", "-mthumb", "-mfloat-abi=soft")
     assert m0.zig_flags == ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m0")
-    assert m55.gcc_flags == ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard")
+    assert m55.gcc_flags == ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-fno-tree-vectorize")
     m85 = load_board("ek-ra8d1")
     assert m85.gcc_flags == m55.gcc_flags  # GCC 12 has no name for it
     assert m85.zig_flags == ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m85+mve")

@@ -30,7 +30,7 @@ from tests.generated import (
     write,
 )
 from tests.graphs import classifier, every_kernel
-from tests.random_mobilenets import random_mobilenet
+from tests.random_mobilenets import random_chain, random_mobilenet
 from tests.shared import CHECKOUT
 from tests.test_codegen_layers import random_graphs
 from tinymbn.graph import Quant
@@ -69,6 +69,7 @@ def models() -> list[Model]:
         generate(every_kernel(), Options("plain", frozenset(PASSES), "plain")),
         generate(classifier(), Options("tiny")),
         generate(random_mobilenet(95), Options("dsp")),
+        generate(random_chain(53), Options("mve", kernels="mve")),
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.generated import ONE_TO_ONE, Int8s, generate, write
 from tests.graphs import classifier, every_kernel
+from tests.random_mobilenets import random_chain
 from tests.shared import CHECKOUT
 from tests.test_codegen_layers import random_graphs
 from tinymbn.load import load_model
@@ -46,7 +47,9 @@ def test_small_models_are_formatted(name: str, pixels: Int8s, tmp_path: Path) ->
 
 
 def test_long_lists_and_names_of_layers_are_formatted(tmp_path: Path) -> None:
-    graphs = [load_model(CHECKOUT / "tinymbn" / "models" / "digits.npz"), *random_graphs(2)]
-    for i, graph in enumerate(graphs):
-        write(generate(graph, Options("model")), tmp_path / str(i))
+    digits = load_model(CHECKOUT / "tinymbn" / "models" / "digits.npz")
+    graphs = [(graph, Options("model")) for graph in (digits, *random_graphs(2))]
+    graphs += [(graph, Options("model", kernels="mve")) for graph in (digits, random_chain(48), random_chain(53))]
+    for i, (graph, options) in enumerate(graphs):
+        write(generate(graph, options), tmp_path / str(i))
     _expect_formatted([path for path in sorted(tmp_path.rglob("*.[ch]")) if path.stem.startswith("model")])

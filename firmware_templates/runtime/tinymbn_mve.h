@@ -43,8 +43,8 @@ static inline int8_t tinymbn_scaled(int32_t sum, const int32_t *parameters, int3
 typedef struct {
     int32_t rows;
     int32_t piece; /* of a row, in each window */
-    int32_t step;  /* from a window to the next */
-    int32_t left;  /* padding before the rows */
+    int32_t step; /* from a window to the next */
+    int32_t left; /* padding before the rows */
     int32_t row_bytes;
     int32_t zero; /* what the padding holds */
     int32_t window_bytes;
@@ -124,8 +124,8 @@ typedef struct {
     int32_t high;
 } tinymbn_windows;
 
-static inline void tinymbn_all_windows(const tinymbn_windows *shape, const int8_t *const *rows, const int32_t *stream,
-                                       int8_t *output)
+static inline void tinymbn_all_windows(const tinymbn_windows *shape, const int8_t *const *rows,
+                                       const int32_t *stream, int8_t *output)
 {
     for (int32_t c = 0; c < shape->channels; c++, stream += shape->words) {
         for (int32_t i = 0; i < shape->outputs; i++) {
@@ -140,8 +140,7 @@ static inline void tinymbn_all_windows(const tinymbn_windows *shape, const int8_
                 }
             }
             output[i * shape->next_pixel + c * shape->next_channel] =
-                tinymbn_scaled(sum, stream, shape->form, shape->zero_point,
-                               shape->low, shape->high);
+                tinymbn_scaled(sum, stream, shape->form, shape->zero_point, shape->low, shape->high);
         }
     }
 }

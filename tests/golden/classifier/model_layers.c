@@ -9,6 +9,7 @@
 
 #include "tinymbn_dsp.h"
 #include "tinymbn_fixed_point.h"
+#include "tinymbn_mve.h"
 #include "tinymbn_scalar.h"
 
 /* 0 conv: conv2d 3x2/2, 4x5x2 -> 2x3x3 */

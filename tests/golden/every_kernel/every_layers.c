@@ -9,6 +9,7 @@
 
 #include "tinymbn_dsp.h"
 #include "tinymbn_fixed_point.h"
+#include "tinymbn_mve.h"
 #include "tinymbn_scalar.h"
 
 /* 0 conv2d 0: conv2d 3x3, 6x5x3 -> 6x5x3 */
