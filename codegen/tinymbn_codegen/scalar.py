@@ -62,6 +62,8 @@ def scalar_kernel(layer: AnyLayer, input: Tensor, output: Tensor) -> ScalarName 
             return "scalar_pointwise"
         case Conv2D() | Depthwise() if _is_convolution(layer, input, output):
             return "scalar_conv2d" if math.prod(layer.window.kernel) <= MOST_TAPS else None
+        case Depthwise() if output.shape[1] == layer.window.kernel[1] == 1:
+            return None  # no neighbours share anything
         case Depthwise() if max(layer.window.kernel) <= MOST_DEPTHWISE_TAPS:
             blocks = depthwise_blocks(layer.window, input.shape, output.shape)
             return "scalar_depthwise" if len(blocks) <= MOST_BLOCKS else None

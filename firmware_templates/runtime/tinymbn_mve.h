@@ -7,7 +7,8 @@
 
 #include "tinymbn_fixed_point.h"
 
-/* Whether kernels may be assembler: where there is Helium, with gcc, and not at -O0, where r7 is taken. */
+/* Whether kernels may be assembler: where there is Helium, with gcc, and not at -O0, where r7 is taken.
+ * -DTINYMBN_HELIUM=0 for flags that take registers away, such as -fno-omit-frame-pointer: the same, far slower. */
 #ifndef TINYMBN_HELIUM
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1) && defined(__OPTIMIZE__) && !defined(__clang__)
 #define TINYMBN_HELIUM 1

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, AveragePool, Mean
-from tinymbn_codegen.dsp.average import supports
+from tinymbn_codegen.dsp import average
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 
-__all__ = ["kernel", "over_read", "scratch_bytes", "supports"]
-
 _FOUR = 4
+_LEAST_CHANNELS = 3  # with fewer, lanes stand empty that plain C does not have
+
+
+def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
+    """Whether the kernel computes this layer: an average over all of a map (H, W, C), without padding."""
+    return average.supports(layer, input, output) and input.shape[2] >= _LEAST_CHANNELS
 
 
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:

@@ -15,11 +15,14 @@ from tinymbn_codegen.mve.row import chunks_of, fits
 from tinymbn_codegen.mve.tile import EVEN, LANES
 
 CHANNELS = len(EVEN)
+_LEAST_INPUTS = 4  # with fewer, sixteen lanes are slower than plain C
 
 
 def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
     """Whether the kernel computes this layer: it rounds once, and its weights are int8 without zero point."""
-    return isinstance(layer, Dense) and layer.steps is None and fits(_weights(layer))
+    if not isinstance(layer, Dense) or layer.steps is not None or input.shape[-1] < _LEAST_INPUTS:
+        return False
+    return fits(_weights(layer))
 
 
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
