@@ -25,12 +25,14 @@ from tinymbn.layers import (
     same_padding,
 )
 
+DILATED = 1000
 _MOST_ELEMENTS = 40_000  # of one map
 
 
 class _Growing:
     def __init__(self, seed: int) -> None:
         self.chance = np.random.default_rng(seed)
+        self.dilated = False
         self.layers: list[AnyLayer] = []
         self.tensors: dict[str, Tensor] = {}
         height, width = self.integer(1, 33), self.integer(1, 52)
@@ -130,12 +132,18 @@ class _Growing:
         height, width, _ = self.shape
         kernel = min(self.integer(1, 7), height), min(self.integer(1, 7), width)
         stride = (self.integer(1, 3), self.integer(1, 3)) if self.often(0.5) else (1, 1)
+        dilation = (1, 1)
+        if self.dilated:
+            kernel = min(kernel[0], 4), min(kernel[1], 4)
+            most_h, most_w = ((n - 1) // max(k - 1, 1) for n, k in zip((height, width), kernel, strict=True))
+            dilation = self.integer(1, max(1, min(3, most_h))), self.integer(1, max(1, min(3, most_w)))
+        extent = Window(kernel, stride, dilation).extent
         if self.often(0.5):
-            padding = same_padding((height, width), kernel, stride)
+            padding = same_padding((height, width), extent, stride)
         else:
-            (top, bottom), (left, right) = ([self.integer(0, size - 1) for _ in range(2)] for size in kernel)
+            (top, bottom), (left, right) = ([self.integer(0, size - 1) for _ in range(2)] for size in extent)
             padding = Padding(top, bottom, left, right)
-        return Window(kernel, stride, (1, 1), padding)
+        return Window(kernel, stride, dilation, padding)
 
     def any_channels(self) -> int:
         """1 to 300, most of them few, some of them primes."""
@@ -187,7 +195,11 @@ def random_mobilenet(seed: int) -> Graph:
 
 
 def random_chain(seed: int) -> Graph:
-    """Layers of MobileNets' kinds as no MobileNet has them: any window, stride and count of channels."""
+    """Layers of MobileNets' kinds as no MobileNet has them: any window, stride and count of channels.
+
+    From seed DILATED on, windows are dilated, too.
+    """
     g = _Growing(seed)
+    g.dilated = seed >= DILATED
     g.chain()
     return g.end()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.firmwares import require_tools
 from tests.generated import WARNINGS, compile_c, expect_references, generate, write
-from tests.random_mobilenets import random_chain, random_mobilenet
+from tests.random_mobilenets import DILATED, random_chain, random_mobilenet
 from tinymbn.board import load_board
 from tinymbn.firmware import write_firmware
 from tinymbn.fixedpoint import multiplier_and_shift
@@ -36,7 +36,8 @@ def _count(config: pytest.Config, share: int, least: int) -> int:
 def test_every_layer_of_a_chain_is_the_references(pytestconfig: pytest.Config, tmp_path: Path) -> None:
     """With the model of the kernels in plain C, under sanitizers."""
     models = []
-    for seed in range(_count(pytestconfig, 1, 12)):
+    count = _count(pytestconfig, 1, 12)
+    for seed in (*range(count), *range(DILATED, DILATED + count // 2)):
         rows: Input = "rows" if seed % 3 == 1 else "frame"
         models.append(generate(random_chain(seed), Options(f"m{seed}", kernels="mve", input=rows)))
     used = {step.kernel.name for model in models for step in model.plan.steps if step.kernel is not None}
@@ -49,7 +50,7 @@ def test_the_emulated_core_makes_the_same_bytes(pytestconfig: pytest.Config, tmp
     require_tools(BOARD)
     board = load_board(BOARD)
     used = set()
-    for seed in sorted({31, 48, *range(_count(pytestconfig, 2, 6))}):
+    for seed in sorted({31, 48, DILATED, *range(_count(pytestconfig, 2, 6))}):
         graph, folder = random_chain(seed), tmp_path / str(seed)
         plan = write_firmware(graph, board, Options(), folder)
         used |= {step.kernel.name for step in plan.steps if step.kernel is not None}

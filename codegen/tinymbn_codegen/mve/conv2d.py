@@ -15,6 +15,7 @@ from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, Conv2D, Depthwise, Window
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
+from tinymbn_codegen.mve.dilation import closed, spread
 from tinymbn_codegen.mve.requantization import reference_of, requantization_of
 from tinymbn_codegen.mve.row import Row, chunks_of, fits, is_resident
 from tinymbn_codegen.mve.tile import LANES, add, sizes_of
@@ -29,9 +30,6 @@ _UNROLLED = 5  # vectors of a piece
 def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
     """Whether there is a kernel for this layer."""
     if not isinstance(layer, Conv2D | Depthwise):
-        return False
-    window = layer.window
-    if window.dilation[1] != 1 and window.kernel[1] > 1:
         return False
     if isinstance(layer, Depthwise) and input.shape[2] != 1:
         return False
@@ -56,7 +54,7 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
 def over_read(layer: AnyLayer, input: Tensor) -> int:
     """Bytes behind its input that it may read."""
     assert isinstance(layer, Conv2D | Depthwise)
-    return -(layer.window.kernel[1] * input.shape[2]) % LANES
+    return -(layer.window.extent[1] * input.shape[2]) % LANES
 
 
 def kernel(
@@ -64,7 +62,7 @@ def kernel(
 ) -> KernelCode:
     """The function of a layer that reads rows of ``nhwc`` and makes ``planes`` or ``nhwc``."""
     assert source == "nhwc"
-    weights, window = _weights(layer), layer.window
+    weights, window = _weights(layer), closed(layer.window)
     scaling = requantization_of(
         *reference_of(weights, layer.weights, input.zero_point, output.zero_point, layer.activation)
     )
@@ -162,8 +160,8 @@ def pixel_bytes_of(inputs: int) -> int:
 
 
 def _weights(layer: Conv2D | Depthwise) -> NDArray[np.int64]:
-    """Without their zero point, as a window lies, (C_out, KERNEL_H * KERNEL_W * C_in)."""
-    values = layer.weights.values.astype(np.int64)
+    """Without their zero point, as a closed window lies, (C_out, KERNEL_H * KERNEL_W * C_in)."""
+    values = layer.weights.values.astype(np.int64) - layer.weights.zero_point
     if isinstance(layer, Depthwise):
         values = values.transpose(2, 0, 1)
-    return values.reshape(len(values), -1) - layer.weights.zero_point
+    return spread(values, 2, layer.window).reshape(len(values), -1)

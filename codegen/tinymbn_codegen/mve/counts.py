@@ -19,6 +19,7 @@ from tinymbn_codegen.mve.conv2d import copies_of, inside_of, pixel_bytes_of
 from tinymbn_codegen.mve.dense import CHANNELS as DENSE_CHANNELS
 from tinymbn_codegen.mve.depthwise import geometry_of
 from tinymbn_codegen.mve.depthwise_text import all_channels
+from tinymbn_codegen.mve.dilation import closed
 from tinymbn_codegen.mve.requantization import expected
 from tinymbn_codegen.mve.row import Row, chunks_of, is_resident
 from tinymbn_codegen.mve.tile import EVEN, LANES, executed, looped, turns_of
@@ -37,7 +38,7 @@ def pointwise(layer: AnyLayer, input: Tensor, output: Tensor, target: Layout) ->
 def conv2d(layer: AnyLayer, input: Tensor, output: Tensor, target: Layout) -> dict[str, int]:
     """A convolution of any window: windows are copied, whole rows of them by assembler, those in the padding by C."""
     assert isinstance(layer, Conv2D | Depthwise)
-    window, (height, width, channels) = layer.window, input.shape
+    window, (height, width, channels) = closed(layer.window), input.shape
     (kernel_h, kernel_w), outputs = window.kernel, output.shape[1]
     inputs = kernel_h * kernel_w * channels
     row = _row(layer, inputs, pixel_bytes_of(inputs), output, target)

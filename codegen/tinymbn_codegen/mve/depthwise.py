@@ -10,6 +10,7 @@ from tinymbn.layers import AnyLayer, Depthwise
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.depthwise_text import Geometry, all_channels
+from tinymbn_codegen.mve.dilation import closed, spread
 from tinymbn_codegen.mve.requantization import reference_of, requantization_of
 from tinymbn_codegen.mve.row import FORMS, fits
 from tinymbn_codegen.mve.tile import LANES
@@ -24,10 +25,10 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
     """Whether the kernel computes this layer: as many outputs as inputs, weights int8 without zero point."""
     if not isinstance(layer, Depthwise):
         return False
-    window, (height, width) = layer.window, layer.window.kernel
+    window = layer.window
+    height, width = closed(window).kernel
     if (
         layer.channels != input.shape[2]
-        or (window.dilation[1] != 1 and width > 1)
         or height > _MOST_ROWS
         or height * width > _MOST_BYTES
         or window.padding.left * height > _MOST_LEFT
@@ -129,14 +130,15 @@ def kernel(
 
 
 def _weights(layer: Depthwise) -> NDArray[np.int64]:
-    """Without their zero point, (C, height, width)."""
-    return layer.weights.values.astype(np.int64).transpose(2, 0, 1) - layer.weights.zero_point
+    """Without their zero point, (C, height, width), of the closed window."""
+    values = layer.weights.values.astype(np.int64).transpose(2, 0, 1) - layer.weights.zero_point
+    return spread(values, 2, layer.window)
 
 
 def geometry_of(layer: Depthwise, input: Tensor, output: Tensor, target: Layout) -> Geometry:
     """Of a layer, whatever its weights are."""
     planes = target == "planes"
-    window, outputs = layer.window, output.shape[1]
+    window, outputs = closed(layer.window), output.shape[1]
     return Geometry(
         kernel=window.kernel,
         stride=window.stride[1],
