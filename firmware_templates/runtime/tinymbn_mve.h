@@ -72,6 +72,7 @@ typedef struct {
     int32_t pixels;
     int32_t pixel_bytes;
     int32_t chunks; /* of 16 inputs */
+    int32_t terms; /* bytes that each weight is the sum of */
     int32_t channels;
     int32_t next_pixel;
     int32_t next_channel;
@@ -89,18 +90,21 @@ static inline void tinymbn_all_pairs(const tinymbn_pairs *shape, const int8_t *p
         /* A last channel that is alone comes with the one before it. */
         const int32_t first = c + 1 < shape->channels || c == 0 ? c : c - 1;
         for (int32_t channel = 0; channel < 2 && first + channel < shape->channels; channel++) {
-            const int32_t *const own = stream + shape->chunks * 8 + channel * parameters;
+            const int32_t *const own = stream + shape->chunks * shape->terms * 8 + channel * parameters;
             for (int32_t p = 0; p < shape->pixels; p++) {
                 int32_t sum = 0;
                 for (int32_t i = 0; i < shape->chunks * 16; i++) {
-                    const int32_t weight = tinymbn_byte(stream, i / 16 * 32 + channel * 16 + i % 16);
-                    sum = tinymbn_accumulate(sum, pixels[p * shape->pixel_bytes + i], weight);
+                    for (int32_t term = 0; term < shape->terms; term++) {
+                        const int32_t at = (i / 16 * shape->terms + term) * 32 + channel * 16 + i % 16;
+                        const int32_t weight = tinymbn_byte(stream, at);
+                        sum = tinymbn_accumulate(sum, pixels[p * shape->pixel_bytes + i], weight);
+                    }
                 }
                 output[p * shape->next_pixel + (first + channel) * shape->next_channel] =
                     tinymbn_scaled(sum, own, shape->form, shape->zero_point, shape->low, shape->high);
             }
         }
-        stream += shape->chunks * 8 + 2 * parameters;
+        stream += shape->chunks * shape->terms * 8 + 2 * parameters;
     }
 }
 
@@ -115,6 +119,8 @@ typedef struct {
     int32_t channels;
     int32_t column;
     int32_t before;
+    int32_t terms;
+    int32_t term_bytes;
     int32_t words;
     int32_t next_pixel;
     int32_t next_channel;
@@ -136,8 +142,11 @@ static inline void tinymbn_all_windows(const tinymbn_windows *shape, const int8_
                 for (int32_t ky = 0; ky < shape->kernel_h; ky++) {
                     const int outside = rows[ky] == 0 || x < 0 || x >= shape->width;
                     const int32_t value = outside ? shape->input_zero : rows[ky][c * shape->width + x];
-                    const int32_t weight = tinymbn_byte(stream, shape->before + kx * shape->column + ky);
-                    sum = tinymbn_accumulate(sum, value, weight);
+                    const int32_t at = shape->before + kx * shape->column + ky;
+                    for (int32_t term = 0; term < shape->terms; term++) {
+                        const int32_t weight = tinymbn_byte(stream, at + term * shape->term_bytes);
+                        sum = tinymbn_accumulate(sum, value, weight);
+                    }
                 }
             }
             output[i * shape->next_pixel + c * shape->next_channel] =

@@ -17,8 +17,9 @@ from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.dilation import closed, spread
 from tinymbn_codegen.mve.requantization import reference_of, requantization_of
-from tinymbn_codegen.mve.row import Row, chunks_of, fits, is_resident
+from tinymbn_codegen.mve.row import Row, chunks_of, is_resident
 from tinymbn_codegen.mve.tile import LANES, add, sizes_of
+from tinymbn_codegen.mve.weights import fit, terms_of
 
 _MOST_INPUTS = 4080  # by how much a pointer goes back
 _MOST_PLACE = 0xFFFF  # of a byte in a tile
@@ -35,7 +36,7 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
         return False
     weights = _weights(layer)
     channels, inputs = weights.shape
-    if inputs > _MOST_INPUTS or 4 * max(channels, output.shape[1]) > _MOST_PLACE or not fits(weights):
+    if inputs > _MOST_INPUTS or 4 * max(channels, output.shape[1]) > _MOST_PLACE or not fit(weights):
         return False
     own = layer.weights
     reference, _ = reference_of(weights, own, input.zero_point, output.zero_point, layer.activation)
@@ -45,9 +46,9 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
     """What a call needs beside input and output: windows, and what is copied and loaded behind the last."""
     assert isinstance(layer, Conv2D | Depthwise)
-    inputs = _weights(layer).shape[1]
-    width = output.shape[1]
-    together = width if is_resident(inputs) else max(sizes_of(width, chunks_of(inputs)))
+    weights, width = _weights(layer), output.shape[1]
+    inputs, terms = weights.shape[1], terms_of(weights)
+    together = width if is_resident(inputs, terms) else max(sizes_of(width, chunks_of(inputs), terms))
     return -(-together * pixel_bytes_of(inputs) // 4) * 4 + LANES
 
 
@@ -81,8 +82,9 @@ def kernel(
         "INSIDE": begin,
         "INSIDE_END": end,
     }
-    if not is_resident(inputs):
-        numbers["TOGETHER"] = max(sizes_of(output.shape[1], chunks_of(inputs)))
+    stays = is_resident(inputs, row.terms)
+    if not stays:
+        numbers["TOGETHER"] = max(sizes_of(output.shape[1], row.chunks, row.terms))
     rows = range(kernel_h)
     return KernelCode(
         template="layers/mve_conv2d.c.j2",
@@ -93,7 +95,7 @@ def kernel(
             "copies": copies_of(window, channels),
             "results": (*(f'[row{k}] "+r"(row{k})' for k in rows), '[to] "+r"(to)', '[count] "+r"(count)'),
             "rows": rows,
-            "windows": not is_resident(inputs),
+            "windows": not stays,
         },
         constants=row.constants(),
     )

@@ -23,6 +23,7 @@ from tinymbn_codegen.mve.dilation import closed
 from tinymbn_codegen.mve.requantization import expected
 from tinymbn_codegen.mve.row import Row, chunks_of, is_resident
 from tinymbn_codegen.mve.tile import EVEN, LANES, executed, looped, turns_of
+from tinymbn_codegen.mve.weights import terms_of
 
 _FOUR = 4
 _LOOP = 2  # instructions at the end of a loop
@@ -46,7 +47,7 @@ def conv2d(layer: AnyLayer, input: Tensor, output: Tensor, target: Layout) -> di
     whole = sum(not missing for missing in _missing(window, height, output.shape[0])) if copies else 0
     inside, inside_end = inside_of(window, width, outputs)
     instructions = copied = 0
-    for first, last in ((0, outputs),) if is_resident(inputs) else _spans(row):
+    for first, last in ((0, outputs),) if is_resident(inputs, row.terms) else _spans(row):
         begin = max(first, min(inside, last))
         count = max(begin, min(inside_end, last)) - begin
         instructions += executed(copies, {"1": count, "2": vectors - 1}) if count else 0
@@ -102,8 +103,9 @@ def dense(layer: AnyLayer, input: Tensor, output: Tensor) -> dict[str, int]:
 
 
 def _row(layer: Conv2D | Depthwise, inputs: int, pixel_bytes: int, output: Tensor, target: Layout) -> Row:
-    """Of a layer whatever its weights are."""
-    weights = np.zeros((output.shape[-1], inputs), np.int64)
+    """Of a layer whatever its weights are, but for how many bytes they take."""
+    wide = terms_of(layer.weights.values.astype(np.int64) - layer.weights.zero_point) > 1
+    weights = np.full((output.shape[-1], inputs), 128 if wide else 0, np.int64)
     requantization = expected(output.zero_point, layer.activation)
     return Row(weights, requantization, output.shape[1], pixel_bytes, output, target)
 

@@ -11,8 +11,9 @@ from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, Dense
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
-from tinymbn_codegen.mve.row import chunks_of, fits
+from tinymbn_codegen.mve.row import chunks_of
 from tinymbn_codegen.mve.tile import EVEN, LANES
+from tinymbn_codegen.mve.weights import terms_of
 
 CHANNELS = len(EVEN)
 _LEAST_INPUTS = 4  # with fewer, sixteen lanes are slower than plain C
@@ -22,7 +23,7 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
     """Whether the kernel computes this layer: it rounds once, and its weights are int8 without zero point."""
     if not isinstance(layer, Dense) or layer.steps is not None or input.shape[-1] < _LEAST_INPUTS:
         return False
-    return fits(_weights(layer))
+    return terms_of(_weights(layer)) == 1
 
 
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:

@@ -12,8 +12,9 @@ from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.depthwise_text import Geometry, all_channels
 from tinymbn_codegen.mve.dilation import closed, spread
 from tinymbn_codegen.mve.requantization import reference_of, requantization_of
-from tinymbn_codegen.mve.row import FORMS, fits
+from tinymbn_codegen.mve.row import FORMS
 from tinymbn_codegen.mve.tile import LANES
+from tinymbn_codegen.mve.weights import fit, split, terms_of
 
 _MOST_ROWS = 16  # of a window: what is scattered goes to places of a byte
 _MOST_BYTES = 128  # of a window
@@ -22,7 +23,7 @@ _MOST_PLACE = 0xFFFF
 
 
 def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
-    """Whether the kernel computes this layer: as many outputs as inputs, weights int8 without zero point."""
+    """Whether the kernel computes this layer: as many outputs as inputs."""
     if not isinstance(layer, Depthwise):
         return False
     window = layer.window
@@ -36,7 +37,7 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
     ):
         return False
     weights = _weights(layer)
-    if not fits(weights):
+    if not fit(weights):
         return False
     flat = weights.reshape(len(weights), -1)
     own = layer.weights
@@ -68,10 +69,12 @@ def kernel(
     scaling = requantization_of(*reference_of(flat, own, input.zero_point, output.zero_point, layer.activation))
     columns = np.zeros((layer.channels, geometry.kernel[1], geometry.column), np.int64)
     columns[:, :, : geometry.kernel[0]] = weights.transpose(0, 2, 1)
-    record = np.zeros((layer.channels, geometry.before + LANES * geometry.vectors), np.int8)
-    record[:, geometry.before : geometry.before + columns[0].size] = columns.reshape(layer.channels, -1)
+    record = np.zeros((geometry.terms, layer.channels, geometry.term_bytes), np.int8)
+    bytes_of = split(columns, geometry.terms).reshape(geometry.terms, layer.channels, -1)
+    record[:, :, geometry.before : geometry.before + columns[0].size] = bytes_of
+    words = np.ascontiguousarray(record.transpose(1, 0, 2)).reshape(layer.channels, -1).view("<i4")
     wrapped = (scaling.parameters & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-    stream = np.concatenate([wrapped, record.view("<i4").astype(np.int32)], axis=1)
+    stream = np.concatenate([wrapped, words.astype(np.int32)], axis=1)
     sizes = geometry.sizes
     places = [np.array(geometry.lanes(size), np.uint16) for size in dict.fromkeys(sizes)]
     if not geometry.by_vst4:
@@ -87,6 +90,8 @@ def kernel(
         "COLUMN": geometry.column,
         "CHUNKS": geometry.chunks,
         "BEFORE": 4 * scaling.words + geometry.before,
+        "TERMS": geometry.terms,
+        "TERM_BYTES": geometry.term_bytes,
         "WORDS": stream.shape[1],
         "NEXT_PIXEL": geometry.next_pixel,
         "NEXT_CHANNEL": geometry.next_channel,
@@ -148,4 +153,5 @@ def geometry_of(layer: Depthwise, input: Tensor, output: Tensor, target: Layout)
         next_pixel=1 if planes else layer.channels,
         next_channel=outputs if planes else 1,
         input_zero=input.zero_point,
+        terms=terms_of(_weights(layer)),
     )

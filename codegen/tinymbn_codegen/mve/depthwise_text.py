@@ -37,6 +37,7 @@ class Geometry:
         next_pixel: from an output byte to that of the next pixel.
         next_channel: to that of the next channel.
         input_zero: what the padding holds.
+        terms: bytes that each weight is the sum of, see ``weights``.
     """
 
     kernel: tuple[int, int]
@@ -47,6 +48,7 @@ class Geometry:
     next_pixel: int
     next_channel: int
     input_zero: int
+    terms: int
 
     @property
     def column(self) -> int:
@@ -67,7 +69,17 @@ class Geometry:
     def together(self) -> int:
         """Neighbouring outputs whose windows are loaded at once."""
         room = LANES * self.vectors - self.column * self.kernel[1]
-        return max(1, min(1 + room // (self.stride * self.column), _RESIDENT // self.vectors))
+        return max(1, min(1 + room // (self.stride * self.column), _RESIDENT // (self.vectors * self.terms)))
+
+    @property
+    def stays(self) -> bool:
+        """Whether a channel's weights stay in their vectors while the row passes by."""
+        return self.vectors * self.terms <= _RESIDENT
+
+    @property
+    def term_bytes(self) -> int:
+        """Of a channel's weights, their first or second bytes, with what stands before them."""
+        return self.before + LANES * self.vectors
 
     @property
     def before(self) -> int:
@@ -134,7 +146,7 @@ def all_channels(geometry: Geometry, requantization: Requantization) -> tuple[st
     lines += _padding(g)
     lines += _weights(g, requantization)
     lines += _tiles(g, requantization)
-    lines += add("%[stream]", _weights_at(g, requantization) + LANES * g.vectors)
+    lines += add("%[stream]", 4 * requantization.words + g.terms * g.term_bytes)
     if g.by_vst4:
         lines += ["ldrd r0, r2, %[steps01]", "ldrd r4, r6, %[step2_end]"]
         lines += [f"add %[row{k}], %[row{k}], {EVEN[k]}" for k in range(g.kernel[0])]
@@ -144,9 +156,10 @@ def all_channels(geometry: Geometry, requantization: Requantization) -> tuple[st
     return tuple(lines)
 
 
-def _weights_at(g: Geometry, requantization: Requantization) -> int:
-    """Bytes of a channel before its weights: its parameters, and zeros."""
-    return 4 * requantization.words + g.before
+def _weights_at(g: Geometry, requantization: Requantization, term: int, output: int, vector: int) -> int:
+    """Bytes from a channel's parameters to a vector of weights, moved for one of the neighbouring outputs."""
+    start = 4 * requantization.words + term * g.term_bytes + g.before
+    return start - output * g.stride * g.column + LANES * vector
 
 
 def _columns_by_vst4(g: Geometry) -> Iterator[str]:
@@ -210,13 +223,19 @@ def _padding(g: Geometry) -> Iterator[str]:
 
 def _weights(g: Geometry, requantization: Requantization) -> Iterator[str]:
     """Those that stay while the row passes by."""
-    if g.vectors > _RESIDENT:
+    if not g.stays:
         return
-    for j in range(g.together):
-        for v in range(g.vectors):
-            offset = _weights_at(g, requantization) - j * g.stride * g.column + LANES * v
-            mnemonic = "vldrw.32" if offset % 4 == 0 else "vldrb.8"
-            yield f"{mnemonic} q{j * g.vectors + v}, [%[stream], #{offset}]"
+    for term in range(g.terms):
+        for j in range(g.together):
+            for v in range(g.vectors):
+                offset = _weights_at(g, requantization, term, j, v)
+                mnemonic = "vldrw.32" if offset % 4 == 0 else "vldrb.8"
+                yield f"{mnemonic} {_weight(g, term, j, v)}, [%[stream], #{offset}]"
+
+
+def _weight(g: Geometry, term: int, output: int, vector: int) -> str:
+    """The vector in which weights stay."""
+    return f"q{(term * g.together + output) * g.vectors + vector}"
 
 
 def _tiles(g: Geometry, requantization: Requantization) -> Iterator[str]:
@@ -246,7 +265,7 @@ def _tiles(g: Geometry, requantization: Requantization) -> Iterator[str]:
 
 def _tile(g: Geometry, size: int, requantization: Requantization) -> Iterator[str]:
     """Some outputs."""
-    yield from (_resident(g, size) if g.vectors <= _RESIDENT else _passing(g, size, requantization))
+    yield from (_resident(g, size) if g.stays else _passing(g, size, requantization))
     both = size > 4
     for first, vector in ((0, _A), (4, _B))[: 1 + both]:
         a, b, c, d = (EVEN[p if p < size else p % size] for p in range(first, first + 4))
@@ -268,8 +287,11 @@ def _resident(g: Geometry, size: int) -> Iterator[str]:
         vector = _INPUTS[i % 3]
         if i == 0:
             yield g.load(vector, "%[columns]", output, v)
-        group = range(min(g.together, size - output))
-        products = [f"vmladav{'a' if v else ''}.s8 {EVEN[output + j]}, {vector}, q{j * g.vectors + v}" for j in group]
+        products = [
+            f"vmladav{'a' if v or term else ''}.s8 {EVEN[output + j]}, {vector}, {_weight(g, term, j, v)}"
+            for term in range(g.terms)
+            for j in range(min(g.together, size - output))
+        ]
         yield products[0]
         if i + 1 < len(steps):
             yield g.load(_INPUTS[(i + 1) % 3], "%[columns]", *steps[i + 1])
@@ -279,8 +301,10 @@ def _resident(g: Geometry, size: int) -> Iterator[str]:
 def _passing(g: Geometry, size: int, requantization: Requantization) -> Iterator[str]:
     """Of windows so large that their weights are loaded for every tile."""
     for v in range(g.vectors):
-        yield f"vldrw.32 q0, [%[stream], #{_weights_at(g, requantization) + LANES * v}]"
+        for term in range(g.terms):
+            yield f"vldrw.32 q{term}, [%[stream], #{_weights_at(g, requantization, term, 0, v)}]"
         for output in range(size):
             vector = _INPUTS[output % 3]
             yield g.load(vector, "%[columns]", output, v)
-            yield f"vmladav{'a' if v else ''}.s8 {EVEN[output]}, {vector}, q0"
+            for term in range(g.terms):
+                yield f"vmladav{'a' if v or term else ''}.s8 {EVEN[output]}, {vector}, q{term}"

@@ -10,20 +10,21 @@ from tinymbn.layers import AnyLayer, Conv2D, Window
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.requantization import reference_of, requantization_of
-from tinymbn_codegen.mve.row import Row, fits
+from tinymbn_codegen.mve.row import Row
 from tinymbn_codegen.mve.tile import LANES
+from tinymbn_codegen.mve.weights import fit
 
 _MOST_INPUTS = 4080  # by how much a pointer goes back
 _MOST_PLACE = 0xFFFF  # of a byte in a tile
 
 
 def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
-    """Whether there is a kernel for this layer: a convolution of 1 x 1 whose weights are int8 without zero point."""
+    """Whether there is a kernel for this layer: a convolution of 1 x 1."""
     if not isinstance(layer, Conv2D) or layer.window != Window((1, 1)):
         return False
     weights = _weights(layer)
     channels, inputs = weights.shape
-    if inputs > _MOST_INPUTS or 4 * max(channels, output.shape[1]) > _MOST_PLACE or not fits(weights):
+    if inputs > _MOST_INPUTS or 4 * max(channels, output.shape[1]) > _MOST_PLACE or not fit(weights):
         return False
     own = layer.weights
     reference, _ = reference_of(weights, own, input.zero_point, output.zero_point, layer.activation)

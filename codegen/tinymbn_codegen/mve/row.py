@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -22,6 +23,7 @@ from tinymbn_codegen.mve.tile import (
     streamed,
     zero_in_register,
 )
+from tinymbn_codegen.mve.weights import split, terms_of
 
 FORMS = {"plain": 0, "ties": 1, "general": 2}
 
@@ -54,9 +56,9 @@ def chunks_of(count: int) -> int:
     return -(-count // LANES)
 
 
-def is_resident(count: int) -> bool:
+def is_resident(count: int, terms: int) -> bool:
     """Whether the weights of so many inputs stay in their vectors while a row passes by."""
-    return chunks_of(count) <= RESIDENT_CHUNKS
+    return chunks_of(count) * terms <= RESIDENT_CHUNKS
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class Row:
     """How a row of output is made of pixels that lie in pieces.
 
     Attributes:
-        weights: without their zero point, in the order of the inputs, int8 (C, n).
+        weights: without their zero point, in the order of the inputs, (C, n).
         requantization: of the layer.
         width: pixels.
         pixel_bytes: from one pixel's inputs to the next's.
@@ -89,6 +91,24 @@ class Row:
         """Of sixteen inputs of each pixel."""
         return chunks_of(self.weights.shape[1])
 
+    @cached_property
+    def terms(self) -> int:
+        """Bytes of each weight."""
+        return terms_of(self.weights)
+
+    @property
+    def _stays(self) -> bool:
+        return is_resident(self.weights.shape[1], self.terms)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return sizes_of(self.width, self.chunks, self.terms)
+
+    def _tile(self, size: int) -> Geometry:
+        numbers = self.numbers()
+        steps = numbers["NEXT_PIXEL"], numbers["NEXT_CHANNEL"] if self.channels > 1 else 0
+        return Geometry(size, self.chunks, self.terms, self.pixel_bytes, *steps)
+
     def numbers(self) -> dict[str, int]:
         """What the text calls by name."""
         planes = self.target == "planes"
@@ -98,6 +118,7 @@ class Row:
             "C_OUT": self.channels,
             "PIXEL_BYTES": self.pixel_bytes,
             "CHUNKS": self.chunks,
+            "TERMS": self.terms,
             "PAIRS": max(1, self.channels // 2),
             "PAIR_WORDS": self.pair_words,
             "NEXT_PIXEL": 1 if planes else self.channels,
@@ -112,18 +133,14 @@ class Row:
     @property
     def pair_words(self) -> int:
         """Of the stream, for two channels."""
-        return self.chunks * 2 * LANES // 4 + 2 * self.requantization.words
+        return self.chunks * self.terms * 2 * LANES // 4 + 2 * self.requantization.words
 
     def details(self) -> dict[str, Any]:
         """What the text depends on."""
-        numbers = self.numbers()
-        steps = numbers["NEXT_PIXEL"], numbers["NEXT_CHANNEL"] if self.channels > 1 else 0
-        sizes = sizes_of(self.width, self.chunks)
-        runs = [(size, len(list(group))) for size, group in groupby(sizes)]
-        tiles = [Geometry(size, self.chunks, self.pixel_bytes, *steps) for size, _ in runs]
-        stays = self.chunks <= RESIDENT_CHUNKS
+        runs = [(size, len(list(group))) for size, group in groupby(self._sizes)]
+        tiles = [self._tile(size) for size, _ in runs]
         return {
-            "resident": resident(tuple(runs), tiles[0], self.requantization) if stays else (),
+            "resident": resident(tuple(runs), tiles[0], self.requantization) if self._stays else (),
             "runs": tuple(
                 self._view(i, tile, count) for i, (tile, (_, count)) in enumerate(zip(tiles, runs, strict=True))
             ),
@@ -132,17 +149,14 @@ class Row:
 
     def constants(self) -> tuple[tuple[str, NDArray[Any], str], ...]:
         """The stream of weights and parameters, and where the bytes of a tile go."""
-        numbers = self.numbers()
-        steps = numbers["NEXT_PIXEL"], numbers["NEXT_CHANNEL"] if self.channels > 1 else 0
-        sizes = dict.fromkeys(sizes_of(self.width, self.chunks))
-        lanes = np.array([Geometry(size, self.chunks, self.pixel_bytes, *steps).lanes() for size in sizes])
+        lanes = np.array([self._tile(size).lanes() for size in dict.fromkeys(self._sizes)])
         return (
             ("stream", self._stream(), "(PAIRS, PAIR_WORDS): weights of 16 inputs and 2 channels in turn, parameters"),
             ("lanes", lanes.astype(np.int16), "(TILES, 8): where the bytes of a tile go"),
         )
 
     def _view(self, index: int, tile: Geometry, count: int) -> RunView:
-        if self.chunks <= RESIDENT_CHUNKS:
+        if self._stays:
             return RunView(tile.size, count, (), (), index, (), ())
         pointers = tuple(f'[x{i}] "+r"(x{i})' for i in range(len(tile.pointers)))
         return RunView(
@@ -165,14 +179,10 @@ class Row:
         if self.channels > 1 and self.channels % 2:
             first.append(self.channels - 2)  # once more with its neighbour, so that there are pairs alone
         pairs = np.array([(c, min(c + 1, self.channels - 1)) for c in first])
-        padded = np.pad(self.weights, ((0, 0), (0, self.chunks * LANES - self.weights.shape[1]))).astype(np.int8)
-        chunks = padded.reshape(self.channels, self.chunks, LANES)[pairs].transpose(0, 2, 1, 3)
+        padded = np.pad(self.weights, ((0, 0), (0, self.chunks * LANES - self.weights.shape[1])))
+        terms = split(padded, self.terms).reshape(self.terms, self.channels, self.chunks, LANES)
+        chunks = terms[:, pairs].transpose(1, 3, 0, 2, 4)  # (pairs, chunks, terms, 2, LANES)
         words = np.ascontiguousarray(chunks).view("<i4").reshape(len(pairs), -1)
         parameters = self.requantization.parameters[pairs].reshape(len(pairs), -1)
         wrapped = (parameters & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
         return np.concatenate([words.astype(np.int32), wrapped], axis=1)
-
-
-def fits(weights: NDArray[np.int64], least: int = -128, greatest: int = 127) -> bool:
-    """Whether all are int8."""
-    return bool((weights >= least).all() and (weights <= greatest).all())

@@ -36,6 +36,7 @@ class Geometry:
     Attributes:
         size: pixels.
         chunks: of sixteen inputs, the last one perhaps with others behind.
+        terms: bytes that each weight is the sum of, see ``weights``.
         pixel_bytes: from one pixel to the next.
         next_pixel: from an output byte to that of the next pixel.
         next_channel: to that of the next channel.
@@ -43,6 +44,7 @@ class Geometry:
 
     size: int
     chunks: int
+    terms: int
     pixel_bytes: int
     next_pixel: int
     next_channel: int
@@ -78,9 +80,9 @@ def _pixel_of(size: int, lane: int) -> int:
     return lane if lane < size else lane % 2 if size > 1 else 0
 
 
-def sizes_of(width: int, chunks: int) -> tuple[int, ...]:
+def sizes_of(width: int, chunks: int, terms: int) -> tuple[int, ...]:
     """The tiles of a row: of four pixels, and of three so that none is left alone."""
-    most = 4 if chunks <= UNROLLED_CHUNKS else 3
+    most = 4 if chunks <= UNROLLED_CHUNKS and terms == 1 else 3
     for threes in range(4):
         fours, rest = divmod(width - 3 * threes, 4)
         if most == 4 and rest == 0 and fours >= 0:
@@ -137,13 +139,13 @@ def resident(runs: tuple[tuple[int, int], ...], geometry: Geometry, requantizati
         geometry: of any of them.
         requantization: of the layer.
     """
-    g, chunks = geometry, geometry.chunks
-    weights = [("q0", "q1"), ("q4", "q5")][:chunks]
+    g, chunks, terms = geometry, geometry.chunks, geometry.terms
+    weights = [("q0", "q1"), ("q4", "q5")][: chunks * terms]
     lines = ["1:"]
     lines += [f"vldrw.32 {vector}, [%[stream]], #16" for pair in weights for vector in pair]
     moved = 0
     for run, (size, count) in enumerate(runs):
-        tile = Geometry(size, chunks, g.pixel_bytes, g.next_pixel, g.next_channel)
+        tile = Geometry(size, chunks, terms, g.pixel_bytes, g.next_pixel, g.next_channel)
         offset = f", #{16 * run}" if run else ""
         lines.append(f"vldrw.32 {_OFFSETS}, [%[lanes]{offset}]")
         turns = turns_of(count)
@@ -183,11 +185,16 @@ def _products(tile: Geometry, weights: Sequence[tuple[str, str]]) -> Iterator[st
 
     yield load(0)
     for i, (p, k) in enumerate(loads):
-        suffix = "a" if k + 1 < tile.chunks else ""
-        yield f"vmladav{suffix}.s8 {_sum(p, 0, tile.size)}, {vectors[i % 3]}, {weights[k][0]}"
+        products = [
+            f"vmladav{'a' if k + 1 < tile.chunks or term else ''}.s8 {_sum(p, channel, tile.size)}, {vectors[i % 3]}, "
+            f"{weights[k * tile.terms + term][channel]}"
+            for term in range(tile.terms)
+            for channel in range(2)
+        ]
+        yield products[0]
         if i + 1 < len(loads):
             yield load(i + 1)
-        yield f"vmladav{suffix}.s8 {_sum(p, 1, tile.size)}, {vectors[i % 3]}, {weights[k][1]}"
+        yield from products[1:]
 
 
 def streamed(geometry: Geometry, requantization: Requantization) -> tuple[str, ...]:
@@ -245,25 +252,31 @@ def output_in_register(geometry: Geometry) -> bool:
 def _chunks(geometry: Geometry, count: int, *, fresh: bool) -> Iterator[str]:
     """The products of some chunks; the first one's begin the sums if they are ``fresh``."""
     g, names = geometry, pointer_names(geometry)
-    weights = ("q0", "q1")
+    weights = (("q0", "q1"), ("q5", "q6"))[: g.terms]
     # The last pixel that a pointer reaches is loaded when it moves.
     order = sorted(range(g.size), key=lambda p: (g.pixel(p)[1] == 0, p))
     vectors = {p: f"q{2 + i}" for i, p in enumerate(order)}
     for chunk in range(count):
-        suffix = "" if fresh and chunk == 0 else "a"
 
         def load(p: int) -> str:
             which, offset = g.pixel(p)
             return _load(g, vectors[p], names[which], offset, move=0 if offset else LANES)
 
-        yield f"vldrw.32 {weights[0]}, [%[stream]], #16"
+        loads = [f"vldrw.32 {vector}, [%[stream]], #16" for pair in weights for vector in pair]
+        yield loads[0]
         yield load(order[0])
-        yield f"vldrw.32 {weights[1]}, [%[stream]], #16"
+        yield from loads[1:]
         for i, p in enumerate(order):
-            yield f"vmladav{suffix}.s8 {_sum(p, 0, g.size)}, {vectors[p]}, {weights[0]}"
+            products = [
+                f"vmladav{'a' if not fresh or chunk or term else ''}.s8 {_sum(p, channel, g.size)}, {vectors[p]}, "
+                f"{weights[term][channel]}"
+                for term in range(g.terms)
+                for channel in range(2)
+            ]
+            yield products[0]
             if i + 1 < g.size:
                 yield load(order[i + 1])
-            yield f"vmladav{suffix}.s8 {_sum(p, 1, g.size)}, {vectors[p]}, {weights[1]}"
+            yield from products[1:]
 
 
 def executed(lines: Sequence[str], turns: Mapping[str, int]) -> int:
