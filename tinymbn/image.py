@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,15 @@ def load_input(path: Path, graph: Graph) -> Array:
     return to_input(_eight_bits(path, picture), graph)
 
 
-def load_picture(path: Path) -> Image.Image:
+def load_picture(path: Path, data: bytes | None = None) -> Image.Image:
     """The first frame of a PNG, JPEG or BMP file, upright, as 8 bits grey ("L") or "RGB".
 
     EXIF rotation is applied. What is transparent becomes white. 16 bits of grey become 8, rounded to
     nearest. Colour profiles are ignored.
+
+    Args:
+        path: of the file.
+        data: the file's bytes, where it is part of another one; the path is its name in errors.
 
     Raises:
         ImageError: the file is damaged, no picture, or has over 100 megapixels.
@@ -75,7 +80,7 @@ def load_picture(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=_FORMATS) as file:
+            with Image.open(path if data is None else io.BytesIO(data), formats=_FORMATS) as file:
                 _check_size(path, *file.size)
                 file.load()
                 return _eight_bits(path, ImageOps.exif_transpose(file))
