@@ -43,29 +43,31 @@ def shorten(text: str, width: int) -> str:
 
 
 def with_progress(items: Iterator[Item], total: int, *, quiet: bool) -> Generator[Item, None, None]:
-    """The same items, with a bar on standard error if that is a terminal and they take a while."""
+    """The same items, with a bar, rate and time left on standard error if that is a terminal and they take a while."""
     if quiet or total < 2 or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield from items
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     progress = Progress(
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False, markup=False, emoji=False),
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # so that lines scroll above the bar; a file gets them as they are
     )
     begin = time.monotonic()
-    task = progress.add_task("", total=total)
+    task = progress.add_task("", total=total, rate="")
     try:
         for done, item in enumerate(items, 1):
             if done < total and time.monotonic() - begin > _BEFORE_PROGRESS_S:
                 progress.start()
             yield item
-            progress.update(task, completed=done)
+            rate = done / max(time.monotonic() - begin, 1e-3)
+            progress.update(task, completed=done, rate=f"{rate:.3g}/s" if rate < 100 else f"{rate:,.0f}/s")
     finally:
         progress.stop()
 
