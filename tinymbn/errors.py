@@ -36,6 +36,12 @@ class ImageError(TinymbnError):
     exit_code = 3
 
 
+class DatasetError(TinymbnError):
+    """Labelled pictures that are damaged, of another form, or of classes that the model does not have."""
+
+    exit_code = 3
+
+
 class OutputError(TinymbnError):
     """A place that cannot be written to."""
 
@@ -88,3 +94,9 @@ class FirmwareError(TinymbnError):
     """A board that answers, but runs another firmware, model or protocol than the one asked for."""
 
     exit_code = 10
+
+
+class InterruptError(TinymbnError):
+    """Work that the user stopped; the text says how far it got."""
+
+    exit_code = 130  # 128 + SIGINT, as shells have it
