@@ -410,7 +410,7 @@ def test_an_interrupt_exits_with_130(run: Run, model: Path, pictures: Path, monk
 def test_version_and_help(run: Run) -> None:
     assert run("--version") == (0, f"tinymbn {tinymbn.__version__}\n", "")
     assert run().out == run("--help").out
-    for command in ("run", "import", "info"):
+    for command in ("run", "eval", "import", "info"):
         assert run(command, "--help").out.startswith(f"Usage: tinymbn {command} ")
 
 
@@ -430,7 +430,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
         "import sys\nfrom tinymbn.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "sys.exit(bool({'numpy', 'numba', 'rich', 'PIL', 'tflite'} & set(sys.modules)))"
     )
-    for arguments in (["--version"], ["--help"], ["run", "--help"]):
+    for arguments in (["--version"], ["--help"], ["run", "--help"], ["eval", "--help"]):
         subprocess.run([sys.executable, "-c", program, *arguments], cwd=CHECKOUT, check=True, capture_output=True)
 
 

@@ -10,11 +10,10 @@ from typing import NoReturn
 import click
 
 from tinymbn import __version__
-from tinymbn.commands import devices, firmware, model, verification
-from tinymbn.errors import OutputError, TinymbnError
+from tinymbn.commands import devices, evaluation, firmware, model, verification
+from tinymbn.errors import InterruptError, OutputError, TinymbnError
 from tinymbn.terminal import complain
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
-        code = EXIT_INTERRUPTED
+        code = InterruptError.exit_code
     except OSError as error:
         if error.filename is not None:
             complain(f"{error.filename}: {error.strerror}")
@@ -74,16 +73,16 @@ def _invoke(arguments: Sequence[str]) -> int:
 def cli(context: click.Context) -> None:
     """From a trained MobileNet to a microcontroller, every byte proven equal to the reference.
 
-    Exit codes: 0 fine or equal, 1 a bug of tinymbn, 2 wrong usage, 3 model or picture invalid or unsupported,
-    4 does not fit, 5 build failed or tool missing, 6 no device or several, 7 flashing failed, 8 no answer over
-    the link, 9 bytes differ, 10 wrong firmware or model, 130 interrupted.
+    Exit codes: 0 fine or equal, 1 a bug of tinymbn, 2 wrong usage, 3 model, picture or data set invalid or
+    unsupported, 4 does not fit, 5 build failed or tool missing, 6 no device or several, 7 flashing failed,
+    8 no answer over the link, 9 bytes differ, 10 wrong firmware or model, 130 interrupted.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
 for _command in (
-    *(model.run, model.info, model.import_model),
+    *(model.run, evaluation.evaluate, model.info, model.import_model),
     *(firmware.plan, firmware.codegen, firmware.build, firmware.flash, firmware.deploy),
     *(verification.verify, verification.profile),
     *(devices.boards, devices.ports, devices.doctor),

@@ -28,6 +28,10 @@ FILE = click.Path(path_type=Path, readable=False)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on standard error.")
+labels = click.option("--labels", "labels_file", type=FILE, metavar="FILE", help="Class names, one a line.")
+resize = click.option(
+    "--resize", type=click.Choice(["squash", "crop"]), help="Squash a picture to the input's shape, or crop its centre."
+)
 board = click.option("--board", "board_name", metavar="B", help="See tinymbn boards; or a folder with a board.toml.")
 port = click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
 emulate = click.option("--emulate", is_flag=True, help="Run in the board's emulator.")

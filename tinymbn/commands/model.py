@@ -27,15 +27,11 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise click.BadParameter(f"{text!r}; expected numbers with commas between them") from None
 
 
-_RESIZE = click.Choice(["squash", "crop"])
-_LABELS = click.option("--labels", "labels_file", type=arguments.FILE, metavar="FILE", help="Class names, one a line.")
-
-
 @click.command()
 @click.argument("files", nargs=-1, type=arguments.FILE, metavar="[MODEL] IMAGE...")
 @click.option("--top", type=click.IntRange(min=1), metavar="K", help="Classes to show: 5, of several pictures 1.")
-@_LABELS
-@click.option("--resize", type=_RESIZE, help="Squash a picture to the input's shape, or crop its centre.")
+@arguments.labels
+@arguments.resize
 @click.option("--layers", is_flag=True, help="Show each layer's output: shape, range, CRC-32.")
 @click.option("--profile", is_flag=True, help="Show how long each layer takes on this computer.")
 @click.option("--output", type=arguments.FILE, metavar="FILE.npz", help="Write the raw outputs of all pictures.")
@@ -102,12 +98,12 @@ def run(
 @click.command("import")
 @click.argument("model", type=arguments.FILE)
 @click.option("-o", "--output", type=arguments.FILE, metavar="FILE.npz", help="Default: a new model.npz.")
-@_LABELS
+@arguments.labels
 @click.option("--input-range", type=_numbers, metavar="LOW,HIGH", help="Real values of pixels 0 and 255.")
 @click.option("--mean", type=_numbers, metavar="A,B,C", help="Taken from a pixel of 0..255; one, or one a channel.")
 @click.option("--std", type=_numbers, metavar="A,B,C", help="By which the difference is divided.")
 @click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), help="Of the three channels.")
-@click.option("--resize", type=_RESIZE, help="Squash a picture to the input's shape, or crop its centre.")
+@arguments.resize
 def import_model(
     model: Path,
     output: Path | None,
