@@ -1,7 +1,12 @@
-"""Handwritten digits: scikit-learn's 1797 bundled pictures, split once and for all, as 32x32 grey pictures."""
+"""Handwritten digits: scikit-learn's 1797 bundled pictures, split once and for all, as 32x32 grey pictures.
+
+``python examples/digits/dataset.py held-out`` writes the held-out ones as pictures, in folders by class.
+"""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +42,16 @@ def enlarge(small: NDArray[np.float64]) -> NDArray[np.uint8]:
     """An 8x8 picture of 0 to 16 as 32x32 of 0 to 255, as any picture is resized on its way into a model."""
     grey = np.round(small * (255 / 16)).astype(np.uint8)
     return np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def write_held_out(folder: Path) -> None:
+    """Write the held-out digits as ``folder/<digit>/<number>.png``, which is what ``tinymbn eval`` takes."""
+    _, held_out = load()
+    for number, (picture, digit) in enumerate(zip(held_out.pictures, held_out.labels, strict=True)):
+        path = folder / str(digit) / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+
+
+if __name__ == "__main__":
+    write_held_out(Path(sys.argv[1] if len(sys.argv) > 1 else "held-out"))
