@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinymbn.dataset import Dataset
@@ -54,59 +55,31 @@ def match_classes(dataset: Dataset, graph: Graph, offset: int | None) -> ClassMa
         offset: to add to each number, names ignored; None: 0, if nothing speaks against it.
 
     Raises:
-        DatasetError: a class is neither a label nor a number, its number is out of range, its label stands for several
-            classes, or the number may mean another class: it is another's label, or the model counts a
+        DatasetError: a class is neither a label nor a number, its number is out of range, its label stands for
+            several classes, or the number may mean another class: a name says otherwise, or the model counts a
             background that the data set may not count.
     """
-    count = math.prod(class_scores(graph).shape)
     places: dict[str, list[int]] = defaultdict(list)  # of labels
-    if len(graph.labels) == count:
+    if _has_labels(graph):
         for index, label in enumerate(graph.labels):
             places[label].append(index)
-    names = [one.name or "" for one in dataset.classes]
-    if offset is None and all(name and name in places for name in names):
-        return ClassMatch(tuple(_only_place(dataset, name, places[name]) for name in names), None, "by label")
-    numbers = []
-    unnumbered = [one.name for one in dataset.classes if one.number is None]
-    if unnumbered:
-        unknown = next((name for name in unnumbered if name not in places), None)
-        if unknown is None and offset is None:
-            other = next(one.name for one in dataset.classes if one.name not in places)
-            raise DatasetError(
-                f"{dataset.path}: {other!r} is no label, {unnumbered[0]!r} no number; expected labels or numbers alone"
-            )
-        expected = _expected(graph, count, offset)
-        raise DatasetError(
-            f"{dataset.path}: no class {unknown or unnumbered[0]!r} in model {graph.name!r}; expected {expected}"
-        )
-    for one in dataset.classes:
-        assert one.number is not None
-        number = one.number + (offset or 0)
-        if not 0 <= number < count:
-            raise DatasetError(
-                f"{dataset.path}: class number {one.number}{f' and an offset of {offset}' if offset else ''}; "
-                f"model {graph.name!r} has classes 0 to {count - 1}; --label-offset says what to add to each number"
-            )
-        if offset is None and one.name in places and places[one.name] != [number]:
-            raise DatasetError(
-                f"{dataset.path}: {one.name!r} may be class number {number} or the label of class "
-                f"{places[one.name][0]}; --label-offset 0 says that it is a number"
-            )
-        numbers.append(number)
     if offset is not None:
         why = f"by number, {offset:+d} as --label-offset says" if offset else "by number, as --label-offset 0 says"
-        return ClassMatch(tuple(numbers), offset, why)
-    why = "by number"
-    if _counts_background(graph, count):
-        if max(numbers) < count - 1:
-            raise DatasetError(
-                f"{dataset.path}: class numbers {min(numbers)} to {max(numbers)}, and class 0 of model {graph.name!r} "
-                "is the background: expected --label-offset 1 if the data set does not count it, 0 if it does"
-            )
-        why += f", the background counted: there is a class {count - 1}"
-    if places and any(name and not name.isdecimal() and name not in places for name in names):
-        why += "; names in the data set are not the model's labels"
-    return ClassMatch(tuple(numbers), 0, why)
+        return ClassMatch(_numbers(dataset, graph, offset), offset, why)
+    names = [one.name for one in dataset.classes if one.name in places]
+    if len(names) == len(dataset.classes):
+        return ClassMatch(tuple(_only_place(dataset, name, places[name]) for name in names if name), None, "by label")
+    _refuse_other_names(dataset, graph, places)
+    numbers = _numbers(dataset, graph, 0)
+    if not _counts_background(graph):
+        return ClassMatch(numbers, 0, "by number")
+    last = _count(graph) - 1
+    if max(numbers) < last:
+        raise DatasetError(
+            f"{dataset.path}: class numbers {min(numbers)} to {max(numbers)}, and class 0 of model {graph.name!r} "
+            "is the background: expected --label-offset 1 if the data set does not count it, 0 if it does"
+        )
+    return ClassMatch(numbers, 0, f"by number, the background counted: there is a class {last}")
 
 
 def _only_place(dataset: Dataset, name: str, places: list[int]) -> int:
@@ -116,19 +89,57 @@ def _only_place(dataset: Dataset, name: str, places: list[int]) -> int:
     return places[0]
 
 
-def _counts_background(graph: Graph, count: int) -> bool:
+def _refuse_other_names(dataset: Dataset, graph: Graph, places: Mapping[str, list[int]]) -> None:
+    """Refuse names beside which numbers would be a guess: they are not the model's, or say another class."""
+    numbered = all(one.number is not None for one in dataset.classes)
+    hint = "; --label-offset 0 takes numbers alone" if numbered else ""
+    for name in (one.name for one in dataset.classes):
+        if places and name is not None and not name.isdecimal() and name not in places:
+            raise DatasetError(
+                f"{dataset.path}: no class {name!r} in model {graph.name!r}; expected {_expected(graph)}{hint}"
+            )
+    other = next(one.name or str(one.number) for one in dataset.classes if one.name not in places)
+    for one in dataset.classes:
+        if one.name is not None and one.name in places and places[one.name] != [one.number]:
+            raise DatasetError(
+                f"{dataset.path}: class {one.name!r} is the label of class {places[one.name][0]}, and class "
+                f"{other!r} no label; expected labels or numbers for all{hint}"
+            )
+
+
+def _numbers(dataset: Dataset, graph: Graph, offset: int) -> tuple[int, ...]:
+    """The data set's numbers as the model's classes."""
+    last = _count(graph) - 1
+    for one in dataset.classes:
+        if one.number is None:
+            raise DatasetError(
+                f"{dataset.path}: no class {one.name!r} in model {graph.name!r}; expected numbers from "
+                f"{-offset} to {last - offset}"
+            )
+        if not 0 <= one.number + offset <= last:
+            added = f" and an offset of {offset}" if offset else ""
+            raise DatasetError(
+                f"{dataset.path}: class number {one.number}{added}; model {graph.name!r} has classes 0 to {last}; "
+                "--label-offset says what to add to each number"
+            )
+    return tuple(one.number + offset for one in dataset.classes if one.number is not None)
+
+
+def _counts_background(graph: Graph) -> bool:
     """Whether class 0 is none of those that a data set may begin with."""
-    if len(graph.labels) == count:
-        return graph.labels[0] == _BACKGROUND
-    return count == _BACKGROUND_CLASSES
+    return graph.labels[0] == _BACKGROUND if _has_labels(graph) else _count(graph) == _BACKGROUND_CLASSES
 
 
-def _expected(graph: Graph, count: int, offset: int | None) -> str:
-    """What a class may be called."""
-    numbers = f"a number from 0 to {count - 1}"
-    if offset is not None:
-        return "a number, as --label-offset is given"
-    if len(graph.labels) != count:
-        return f"{numbers}, for it has no labels"
-    some = ", ".join(repr(label) for label in graph.labels[:3]) + (", ..." if count > 3 else "")
-    return f"one of its {count} labels ({some}) or, for all, {numbers}"
+def _count(graph: Graph) -> int:
+    """The model's classes."""
+    return math.prod(class_scores(graph).shape)
+
+
+def _has_labels(graph: Graph) -> bool:
+    return len(graph.labels) == _count(graph)
+
+
+def _expected(graph: Graph) -> str:
+    """What a class of a model with labels may be called."""
+    some = ", ".join(repr(label) for label in graph.labels[:3]) + (", ..." if len(graph.labels) > 3 else "")
+    return f"one of its {len(graph.labels)} labels ({some}) or, for all, a number from 0 to {len(graph.labels) - 1}"
