@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -90,6 +92,9 @@ def archive(tmp_path: Path) -> Path:
     """60 pictures; each third is taken for the class above."""
     labels = [i % 5 for i in range(60)]
     pictures = [encoded(lit(label + (i % 3 == 0)), tmp_path) for i, label in enumerate(labels)]
+    file = io.BytesIO()
+    lit(labels[1]).resize((96, 16), Image.Resampling.NEAREST).save(file, "JPEG", quality=95)
+    pictures[1] = file.getvalue()
     np.savez(tmp_path / "data.npz", **members(*pictures, labels=labels))
     return tmp_path / "data.npz"
 
@@ -292,10 +297,12 @@ def test_the_first_error_is_told_after_the_answers_before_it(tmp_path: Path) -> 
             next(answers)
 
 
-def test_threads_are_gone_when_it_is_closed(tmp_path: Path) -> None:
+def test_threads_and_their_silence_are_gone_when_it_is_closed(tmp_path: Path) -> None:
+    filters = list(warnings.filters)
     answers = evaluate(Interpreter(brightest(len(LABELS))), labelled(10**9, tmp_path), MATCH, 3)
     next(answers)
     answers.close()
+    assert warnings.filters == filters
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("tinymbn-eval")]
 
 
@@ -326,6 +333,7 @@ def test_kernels_let_other_threads_run() -> None:
         (["model.npz", "data", "data"], 2, "expected a DATASET, or a MODEL and a DATASET"),
         (["model.npz", "data", "--jobs", "0"], 2, "--jobs"),
         (["missing.npz", "data"], 3, "missing.npz: no such file"),
+        (["model.npz", "n" * 300], 3, "nnn: cannot be read: File name too long"),
         (["model.npz", "missing"], 3, "missing: no such file"),
         (["model.npz", "model.npz"], 3, "model.npz: an archive of "),
         (["model.npz", "data/ant"], 3, "data/ant: no class folders in it; expected a folder with a folder"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from tinymbn.archive import RECORD_BYTES, directory_bytes
 from tinymbn.errors import DatasetError
 from tinymbn.files import require_file
+from tinymbn.image import SUFFIXES
 from tinymbn.inference import find_pictures
 
 _EXPECTED = "a folder with a folder of pictures for each class, or an .npz with jpeg, offsets and labels"
@@ -84,7 +86,7 @@ def open_dataset(path: Path) -> Dataset:
         DatasetError: there is nothing there, or something else.
         ImageError: a class without pictures.
     """
-    return _open_folder(path) if path.is_dir() else _open_npz(path)
+    return _open_folder(path) if os.path.isdir(path) else _open_npz(path)
 
 
 # ------------------------------------------------------------------------------------------------------- folders
@@ -116,8 +118,6 @@ def _open_folder(path: Path) -> Dataset:
 
 
 def _require_no_pictures_beside(path: Path, folders: Sequence[Path]) -> None:
-    from tinymbn.image import SUFFIXES
-
     for entry in sorted(path.iterdir()):
         if entry not in folders and entry.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
             raise DatasetError(f"{entry}: a picture beside the folders of classes; expected it in one of them")

@@ -66,9 +66,12 @@ class Tally:
         """Pictures whose class is among the k with the highest scores."""
         return sum(count for rank, count in self.ranks.items() if rank < k)
 
-    def of_class(self, true: int) -> int:
-        """Pictures of a class."""
-        return sum(count for (one, _), count in self.confusion.items() if one == true)
+    def by_class(self) -> Counter[int]:
+        """Pictures of each true class."""
+        counts: Counter[int] = Counter()
+        for (true, _), count in self.confusion.items():
+            counts[true] += count
+        return counts
 
 
 def cores() -> int:

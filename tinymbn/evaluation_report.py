@@ -53,6 +53,7 @@ class Evaluation:
 def print_json(evaluation: Evaluation) -> None:
     """One JSON object. Pairs of classes that no picture fell on are left out of ``confusion``."""
     tally, match = evaluation.tally, evaluation.match
+    by_class = tally.by_class()
     values = {
         "schema": SCHEMA,
         "model": evaluation.graph.name,
@@ -72,7 +73,7 @@ def print_json(evaluation: Evaluation) -> None:
             {
                 "class": index,
                 "label": evaluation.label(index),
-                "pictures": tally.of_class(index),
+                "pictures": by_class[index],
                 "right": tally.confusion[index, index],
             }
             for index in sorted(set(match.classes))
@@ -112,12 +113,13 @@ def _print_matrix(evaluation: Evaluation) -> bool:
         predicted = list(range(evaluation.classes))
     if len(predicted) > _MATRIX_CLASSES:
         return False
-    true = sorted({one for one, _ in confusion})
+    by_class = evaluation.tally.by_class()
+    true = sorted(by_class)
     columns = [Column("class", [str(one) for one in true], right=True)]
     if any(evaluation.label(one) not in ("", str(one)) for one in true):
         columns.append(Column("label", [evaluation.label(one) for one in true]))
     columns += [Column(str(p), [str(confusion[t, p] or ".") for t in true], right=True) for p in predicted]
-    right = [f"{confusion[t, t] / evaluation.tally.of_class(t):.2%}" for t in true]
+    right = [f"{confusion[t, t] / by_class[t]:.2%}" for t in true]
     columns.append(Column("right", right, right=True))
     width = terminal_width()
     if width is not None and sum(column.width for column in columns) > width + 2:
