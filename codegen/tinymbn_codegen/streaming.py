@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -17,6 +17,7 @@ _QUICK = 2  # orders of placing buffers, beyond the obvious ones, while sets of 
 _BEST = 4  # sets for which more are compared in the end
 _EFFORT = 44  # sets that are compared, times layers, for each order that is tried in the end: well below a second
 _PATIENCE = 6  # how much more of both where RAM matters most
+_SINGLE_ROW = ("mve_depthwise", ["mve_pointwise"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +64,20 @@ class _Search:
     def best(self, tries: int) -> Arrangement:
         """The smallest arena that is found."""
         able = self._able()
-        # What lies between a depthwise layer and its pointwise one is a single row of words: never worth to be whole.
-        fixed = {
-            layer.output
-            for layer, choice in zip(self._graph.layers, self._choices, strict=True)
-            if choice.target == "pairs"
-        }
-        free = [name for name in able if name not in fixed]
-        starts = [self._valid(frozenset(s)) for s in (able, fixed.intersection(able))]
         if self._options.optimize == "ram":
             tries *= _PATIENCE
         effort = _EFFORT * tries // len(self._graph.layers)
-        self._left = effort // 2
-        ends = [self._first_better(starts[1], free)]
-        self._left += effort // 2
-        ends.append(self._first_better(self._steepest(starts[0], free), free))
+        ends, alone = [], self._valid(frozenset())
+        for fixed in dict.fromkeys((frozenset(self._single_rows()), frozenset(self._pairs()))):
+            free = [name for name in able if name not in fixed]
+            every, least = (self._valid(frozenset(s)) for s in (able, fixed.intersection(able)))
+            self._left = effort // 2
+            ends.append(self._first_better(least, free))
+            self._left += effort // 2
+            ends.append(self._first_better(self._steepest(every, free), free))
+            alone = least
         # Another set may be better once more orders are tried; that nothing streams is always one of them.
-        sets = dict.fromkeys([*sorted(ends, key=self._size), *sorted(self._sizes, key=self._size)[:_BEST], starts[1]])
+        sets = dict.fromkeys([*sorted(ends, key=self._size), *sorted(self._sizes, key=self._size)[:_BEST], alone])
         found: Arrangement | None = None
         for streamed in (*sets, self._valid(frozenset())):
             timeline, requests = self._known[streamed]
@@ -88,6 +86,23 @@ class _Search:
                 found = Arrangement(timeline, *placed)
         assert found is not None, "the first has no limit"
         return found
+
+    def _pairs(self) -> Iterator[str]:
+        """Rows of words that only one layer reads: never worth to be whole."""
+        for layer, choice in zip(self._graph.layers, self._choices, strict=True):
+            if choice.target == "pairs":
+                yield layer.output
+
+    def _single_rows(self) -> Iterator[str]:
+        """What lies between a depthwise layer and its pointwise one: hardly ever worth to be whole."""
+        readers: dict[str, list[str]] = {}
+        for layer, choice in zip(self._graph.layers, self._choices, strict=True):
+            for name in layer.inputs:
+                readers.setdefault(name, []).append(choice.kernel.name if choice.kernel is not None else "")
+        for layer, choice in zip(self._graph.layers, self._choices, strict=True):
+            made_by = choice.kernel.name if choice.kernel is not None else ""
+            if choice.target == "pairs" or (made_by, readers.get(layer.output)) == _SINGLE_ROW:
+                yield layer.output
 
     def _steepest(self, current: frozenset[str], free: Sequence[str]) -> frozenset[str]:
         """Flips the map that saves most, until none saves."""
