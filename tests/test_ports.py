@@ -52,7 +52,7 @@ def test_ports_are_listed_by_number_with_the_boards_they_may_be(connect: list[Si
     assert (st_link.device, st_link.vid, st_link.pid, st_link.serial_number) == ("/dev/ttyX9", 0x0483, 0x374B, "066B")
     assert "stm32f7" in st_link.boards
     assert "nucleo-f446re" in st_link.boards
-    assert j_link.boards == ("nrf52840dk",)
+    assert j_link.boards == ("ek-ra8d1", "nrf52840dk")
     assert str(st_link) == "/dev/ttyX9 (0483:374b STM32 STLink, 066B)"
     assert str(plain) == "/dev/ttyX1"
 
