@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from tinymbn.graph import Graph
 from tinymbn.layers import AnyLayer, Reshape
@@ -45,7 +46,9 @@ def assign(graph: Graph, options: Options) -> tuple[Choice, ...]:
         options: which set of kernels, which passes are off.
     """
     moved = _moved(graph, options)
-    able = [() if layer.output in moved else tuple(candidates(layer, graph, options.kernels)) for layer in graph.layers]
+    able: list[Iterator[Kernel | None]] = [
+        repeat(None) if layer.output in moved else candidates(layer, graph, options.kernels) for layer in graph.layers
+    ]
     kernels, layouts = _fitting(graph, able)
     readers = _readers(graph)
     for layer, kernel in zip(graph.layers, kernels, strict=True):
@@ -85,13 +88,14 @@ def _readers(graph: Graph) -> dict[str, list[int]]:
     return found
 
 
-def _fitting(graph: Graph, able: Sequence[tuple[Kernel, ...]]) -> tuple[list[Kernel | None], dict[str, Layout]]:
-    """A kernel of each layer's, the fastest whose layouts can be had, and the layouts."""
-    left = [list(kernels) for kernels in able]
+def _fitting(graph: Graph, able: Sequence[Iterator[Kernel | None]]) -> tuple[list[Kernel | None], dict[str, Layout]]:
+    """A kernel of each layer's, the fastest whose layouts can be had, and the layouts; no slower one is asked for."""
+    kernels = [next(own) for own in able]
     readers, makers = _readers(graph), {layer.output: k for k, layer in enumerate(graph.layers)}
     while True:
-        reads = [ENTRIES[own[0].name].reads if own and own[0].name in ENTRIES else ("nhwc",) for own in left]
-        writes = [ENTRIES[own[0].name].writes if own and own[0].name in ENTRIES else ("nhwc",) for own in left]
+        entries = [ENTRIES.get(kernel.name) if kernel is not None else None for kernel in kernels]
+        reads = [entry.reads if entry is not None else ("nhwc",) for entry in entries]
+        writes = [entry.writes if entry is not None else ("nhwc",) for entry in entries]
         layouts: dict[str, Layout] = dict.fromkeys(graph.tensors, "nhwc")
         for name, maker in makers.items():
             if name in graph.outputs or not readers[name]:
@@ -105,9 +109,9 @@ def _fitting(graph: Graph, able: Sequence[tuple[Kernel, ...]]) -> tuple[list[Ker
             if layouts[layer.output] not in writes[k] or any(layouts[name] not in reads[k] for name in layer.inputs)
         ]
         if not wrong:
-            return [own[0] if own else None for own in left], layouts
+            return kernels, layouts
         for k in wrong:
-            left[k].pop(0)
+            kernels[k] = next(able[k])
 
 
 _SPECIAL: tuple[Layout, ...] = ("planar", "planes")
