@@ -33,6 +33,7 @@ from tinymbn.layers import (
     Weights,
 )
 from tinymbn_codegen.intervals import Interval, accumulators, channel_intervals, window_taps
+from tinymbn_codegen.kernel_code import as_int32
 
 Mask = NDArray[np.bool_]
 
@@ -260,4 +261,4 @@ def _folded(layer: Conv2D | Dense, graph: Graph, intervals: Mapping[str, Interva
     bias = np.where(constant, accumulators(layer, source, x)[0], bias) if constant.any() else bias
     values8 = weights.values.copy()
     values8[constant] = weights.zero_point
-    return replace(weights, values=values8, bias=(bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32))
+    return replace(weights, values=values8, bias=as_int32(bias))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 
@@ -26,3 +27,8 @@ class KernelCode:
     numbers: dict[str, int]
     details: Mapping[str, Any]
     constants: tuple[tuple[str, NDArray[Any], str], ...]
+
+
+def as_int32(values: NDArray[Any]) -> NDArray[np.int32]:
+    """Integers as int32 that wrap, as ``fixedpoint.wrap_int32`` does one."""
+    return (values & 0xFFFFFFFF).astype(np.uint32).view(np.int32)

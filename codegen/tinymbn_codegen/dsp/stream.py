@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tinymbn.layers import Activation, Weights
 from tinymbn_codegen.dsp.requantization import accumulator_range, largest_left, short_scaling
 from tinymbn_codegen.dsp.short_form import Reference, ShortScaling
+from tinymbn_codegen.kernel_code import as_int32
 
 Form = Literal["short", "exact", "general"]
 
@@ -229,4 +230,4 @@ def _joined(head: NDArray[np.int64], tail: list[NDArray[Any]]) -> NDArray[np.int
     """The words of each two channels, the tail's numbers of A before those of B, as int32 that wrap."""
     numbers = np.stack([array.astype(np.int64) for array in tail], axis=1).reshape(len(head), -1)
     words = np.concatenate([head, numbers], axis=1)
-    return (words & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return as_int32(words)

@@ -16,13 +16,11 @@ from tinymbn.layers import AnyLayer, Conv2D, Depthwise, Window
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.dilation import closed, spread
-from tinymbn_codegen.mve.requantization import reference_of, requantization_of
-from tinymbn_codegen.mve.row import Row, chunks_of, is_resident
+from tinymbn_codegen.mve.requantization import scaling_of
+from tinymbn_codegen.mve.row import Row, chunks_of, has_row, is_resident
 from tinymbn_codegen.mve.tile import LANES, add, sizes_of
-from tinymbn_codegen.mve.weights import fit, terms_of
+from tinymbn_codegen.mve.weights import terms_of
 
-_MOST_INPUTS = 4080  # by how much a pointer goes back
-_MOST_PLACE = 0xFFFF  # of a byte in a tile
 _MOST_MOVE = 127  # of a pointer, with a load or store
 _MOST_ROWS = 7  # whose pointers have registers
 _UNROLLED = 5  # vectors of a piece
@@ -34,13 +32,7 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
         return False
     if isinstance(layer, Depthwise) and input.shape[2] != 1:
         return False
-    weights = _weights(layer)
-    channels, inputs = weights.shape
-    if inputs > _MOST_INPUTS or 4 * max(channels, output.shape[1]) > _MOST_PLACE or not fit(weights):
-        return False
-    own = layer.weights
-    reference, _ = reference_of(weights, own, input.zero_point, output.zero_point, layer.activation)
-    return bool(reference.monotone.all())
+    return has_row(layer, _weights(layer), input, output)
 
 
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
@@ -49,7 +41,7 @@ def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout
     weights, width = _weights(layer), output.shape[1]
     inputs, terms = weights.shape[1], terms_of(weights)
     together = width if is_resident(inputs, terms) else max(sizes_of(width, chunks_of(inputs), terms))
-    return -(-together * pixel_bytes_of(inputs) // 4) * 4 + LANES
+    return together * pixel_bytes_of(inputs) + LANES
 
 
 def over_read(layer: AnyLayer, input: Tensor) -> int:
@@ -64,9 +56,7 @@ def kernel(
     """The function of a layer that reads rows of ``nhwc`` and makes ``planes`` or ``nhwc``."""
     assert source == "nhwc"
     weights, window = _weights(layer), closed(layer.window)
-    scaling = requantization_of(
-        *reference_of(weights, layer.weights, input.zero_point, output.zero_point, layer.activation)
-    )
+    scaling = scaling_of(layer, weights, input, output)
     (kernel_h, kernel_w), (_, width, channels) = window.kernel, input.shape
     inputs = weights.shape[1]
     row = Row(weights, scaling, output.shape[1], pixel_bytes_of(inputs), output, target)

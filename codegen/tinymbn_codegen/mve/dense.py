@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, Dense
-from tinymbn_codegen.kernel_code import KernelCode
+from tinymbn_codegen.kernel_code import KernelCode, as_int32
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.row import chunks_of
 from tinymbn_codegen.mve.tile import EVEN, LANES
@@ -48,7 +48,6 @@ def kernel(
     padded[:channels, :inputs] = weights
     stream = padded.reshape(groups, CHANNELS, chunks, LANES).transpose(0, 2, 1, 3)
     bias = own.bias.astype(np.int64) - input.zero_point * weights.sum(axis=1)
-    wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     numbers = {
         "ROWS": math.prod(input.shape[:-1]),
         "C_IN": inputs,
@@ -65,7 +64,7 @@ def kernel(
         {"even": EVEN},
         (
             ("stream", np.ascontiguousarray(stream), "(C_OUT / 8, CHUNKS, 8, 16): weights of 16 inputs of 8 channels"),
-            ("bias", wrapped, "(C_OUT)"),
+            ("bias", as_int32(bias), "(C_OUT)"),
             ("multiplier", own.multiplier.astype(np.int32), "(C_OUT)"),
             ("shift", own.shift.astype(np.int8), "(C_OUT)"),
         ),

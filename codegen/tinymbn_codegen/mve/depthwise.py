@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, Depthwise
-from tinymbn_codegen.kernel_code import KernelCode
+from tinymbn_codegen.kernel_code import KernelCode, as_int32
 from tinymbn_codegen.layouts import Layout
 from tinymbn_codegen.mve.depthwise_text import Geometry, all_channels
 from tinymbn_codegen.mve.dilation import closed, spread
-from tinymbn_codegen.mve.requantization import reference_of, requantization_of
+from tinymbn_codegen.mve.requantization import can_be_scaled, scaling_of
 from tinymbn_codegen.mve.row import FORMS
 from tinymbn_codegen.mve.tile import LANES
 from tinymbn_codegen.mve.weights import fit, split, terms_of
@@ -37,12 +37,7 @@ def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
     ):
         return False
     weights = _weights(layer)
-    if not fit(weights):
-        return False
-    flat = weights.reshape(len(weights), -1)
-    own = layer.weights
-    reference, _ = reference_of(flat, own, input.zero_point, output.zero_point, layer.activation)
-    return bool(reference.monotone.all())
+    return fit(weights) and can_be_scaled(layer, weights.reshape(len(weights), -1), input, output)
 
 
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
@@ -64,17 +59,15 @@ def kernel(
     assert isinstance(layer, Depthwise)
     assert source == "planes"
     geometry = geometry_of(layer, input, output, target)
-    weights, own = _weights(layer), layer.weights
-    flat = weights.reshape(len(weights), -1)
-    scaling = requantization_of(*reference_of(flat, own, input.zero_point, output.zero_point, layer.activation))
+    weights = _weights(layer)
+    scaling = scaling_of(layer, weights.reshape(len(weights), -1), input, output)
     columns = np.zeros((layer.channels, geometry.kernel[1], geometry.column), np.int64)
     columns[:, :, : geometry.kernel[0]] = weights.transpose(0, 2, 1)
     record = np.zeros((geometry.terms, layer.channels, geometry.term_bytes), np.int8)
     bytes_of = split(columns, geometry.terms).reshape(geometry.terms, layer.channels, -1)
     record[:, :, geometry.before : geometry.before + columns[0].size] = bytes_of
     words = np.ascontiguousarray(record.transpose(1, 0, 2)).reshape(layer.channels, -1).view("<i4")
-    wrapped = (scaling.parameters & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-    stream = np.concatenate([wrapped, words.astype(np.int32)], axis=1)
+    stream = np.concatenate([as_int32(scaling.parameters), words.astype(np.int32)], axis=1)
     sizes = geometry.sizes
     places = [np.array(geometry.lanes(size), np.uint16) for size in dict.fromkeys(sizes)]
     if not geometry.by_vst4:

@@ -121,8 +121,7 @@ class Geometry:
         """Where each halfword, or with up to four outputs each word, of a narrowed vector goes."""
         if size <= 4:
             return tuple(part for lane in range(4) for part in (lane % size * self.next_pixel, 0))
-        places = [(i // 2 + i % 2 * 4) for i in range(8)]
-        return tuple((p if p < size else p % size) * self.next_pixel for p in places)
+        return tuple((i // 2 + i % 2 * 4) % size * self.next_pixel for i in range(8))
 
     def load(self, vector: str, base: str, output: int, part: int) -> str:
         """A vector of a window."""
@@ -268,7 +267,7 @@ def _tile(g: Geometry, size: int, requantization: Requantization) -> Iterator[st
     yield from (_resident(g, size) if g.stays else _passing(g, size, requantization))
     both = size > 4
     for first, vector in ((0, _A), (4, _B))[: 1 + both]:
-        a, b, c, d = (EVEN[p if p < size else p % size] for p in range(first, first + 4))
+        a, b, c, d = (EVEN[p % size] for p in range(first, first + 4))
         yield f"vmov {vector}[2], {vector}[0], {a}, {c}"
         yield f"vmov {vector}[3], {vector}[1], {b}, {d}"
     registers = EVEN[: requantization.words]

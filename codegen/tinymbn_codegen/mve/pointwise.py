@@ -9,26 +9,16 @@ from tinymbn.graph import Tensor
 from tinymbn.layers import AnyLayer, Conv2D, Window
 from tinymbn_codegen.kernel_code import KernelCode
 from tinymbn_codegen.layouts import Layout
-from tinymbn_codegen.mve.requantization import reference_of, requantization_of
-from tinymbn_codegen.mve.row import Row
+from tinymbn_codegen.mve.requantization import scaling_of
+from tinymbn_codegen.mve.row import Row, has_row
 from tinymbn_codegen.mve.tile import LANES
-from tinymbn_codegen.mve.weights import fit
-
-_MOST_INPUTS = 4080  # by how much a pointer goes back
-_MOST_PLACE = 0xFFFF  # of a byte in a tile
 
 
 def supports(layer: AnyLayer, input: Tensor, output: Tensor) -> bool:
     """Whether there is a kernel for this layer: a convolution of 1 x 1."""
     if not isinstance(layer, Conv2D) or layer.window != Window((1, 1)):
         return False
-    weights = _weights(layer)
-    channels, inputs = weights.shape
-    if inputs > _MOST_INPUTS or 4 * max(channels, output.shape[1]) > _MOST_PLACE or not fit(weights):
-        return False
-    own = layer.weights
-    reference, _ = reference_of(weights, own, input.zero_point, output.zero_point, layer.activation)
-    return bool(reference.monotone.all())
+    return has_row(layer, _weights(layer), input, output)
 
 
 def scratch_bytes(layer: AnyLayer, input: Tensor, output: Tensor, source: Layout) -> int:
@@ -47,9 +37,7 @@ def kernel(
     """The function of a layer that reads pixels of ``nhwc`` and makes ``planes`` or ``nhwc``."""
     assert source == "nhwc"
     weights = _weights(layer)
-    scaling = requantization_of(
-        *reference_of(weights, layer.weights, input.zero_point, output.zero_point, layer.activation)
-    )
+    scaling = scaling_of(layer, weights, input, output)
     row = Row(weights, scaling, input.shape[1], weights.shape[1], output, target)
     return KernelCode(
         template="layers/mve_pointwise.c.j2",

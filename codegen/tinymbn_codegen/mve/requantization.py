@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.layers import Activation, Weights
+from tinymbn.graph import Tensor
+from tinymbn.layers import Activation, Conv2D, Depthwise
 from tinymbn_codegen.dsp.requantization import accumulator_range
 from tinymbn_codegen.dsp.short_form import Reference
 
@@ -49,21 +50,28 @@ class Requantization:
         return int(self.parameters.shape[1])
 
 
-def reference_of(
-    weights: NDArray[np.int64], own: Weights, input_zero: int, zero_point: int, activation: Activation
-) -> tuple[Reference, NDArray[np.int64]]:
-    """What a layer's outputs are to be, and its biases with the input's zero point in them.
+def can_be_scaled(layer: Conv2D | Depthwise, weights: NDArray[np.int64], input: Tensor, output: Tensor) -> bool:
+    """Whether no sum of a layer leaves int32 anywhere, of weights without their zero point, (C, n)."""
+    reference, _ = _reference_of(layer, weights, input, output)
+    return bool(reference.monotone.all())
 
-    Args:
-        weights: without their zero point, (C, n).
-        own: biases, multipliers and shifts.
-        input_zero: of the input, which is multiplied as it is, padding included.
-        zero_point: of the output.
-        activation: of the output.
+
+def scaling_of(layer: Conv2D | Depthwise, weights: NDArray[np.int64], input: Tensor, output: Tensor) -> Requantization:
+    """The cheapest form that is proven, of a layer that can be scaled."""
+    return requantization_of(*_reference_of(layer, weights, input, output))
+
+
+def _reference_of(
+    layer: Conv2D | Depthwise, weights: NDArray[np.int64], input: Tensor, output: Tensor
+) -> tuple[Reference, NDArray[np.int64]]:
+    """What a layer's outputs are to be, and its biases with the zero point of the input in them.
+
+    The input is multiplied as it is, padding included.
     """
-    bias = own.bias.astype(np.int64) - input_zero * weights.sum(axis=1)
+    own = layer.weights
+    bias = own.bias.astype(np.int64) - input.zero_point * weights.sum(axis=1)
     least, greatest = accumulator_range(weights, bias, -128, 127)
-    return Reference(own.multiplier, own.shift, zero_point, activation, least, greatest), bias
+    return Reference(own.multiplier, own.shift, output.zero_point, layer.activation, least, greatest), bias
 
 
 def requantization_of(reference: Reference, bias: NDArray[np.int64]) -> Requantization:

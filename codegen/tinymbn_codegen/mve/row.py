@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.graph import Tensor
+from tinymbn.layers import Conv2D, Depthwise
+from tinymbn_codegen.kernel_code import as_int32
 from tinymbn_codegen.layouts import Layout
-from tinymbn_codegen.mve.requantization import Requantization, zero_number
+from tinymbn_codegen.mve.requantization import Requantization, can_be_scaled, zero_number
 from tinymbn_codegen.mve.tile import (
     LANES,
     RESIDENT_CHUNKS,
@@ -23,7 +25,7 @@ from tinymbn_codegen.mve.tile import (
     streamed,
     zero_in_register,
 )
-from tinymbn_codegen.mve.weights import split, terms_of
+from tinymbn_codegen.mve.weights import fit, split, terms_of
 
 FORMS = {"plain": 0, "ties": 1, "general": 2}
 
@@ -49,6 +51,18 @@ class RunView:
     lanes: int
     results: tuple[str, ...]
     operands: tuple[str, ...]
+
+
+_MOST_INPUTS = 4080  # by how much a pointer goes back
+_MOST_PLACE = 0xFFFF  # of a byte in a tile
+_MOST_PIXELS = 4  # of a tile
+
+
+def has_row(layer: Conv2D | Depthwise, weights: NDArray[np.int64], input: Tensor, output: Tensor) -> bool:
+    """Whether rows of a layer can be made, of weights without their zero point, (C, n)."""
+    channels, inputs = weights.shape
+    near = _MOST_PIXELS * max(channels, output.shape[1]) <= _MOST_PLACE
+    return inputs <= _MOST_INPUTS and near and fit(weights) and can_be_scaled(layer, weights, input, output)
 
 
 def chunks_of(count: int) -> int:
@@ -184,5 +198,4 @@ class Row:
         chunks = terms[:, pairs].transpose(1, 3, 0, 2, 4)  # (pairs, chunks, terms, 2, LANES)
         words = np.ascontiguousarray(chunks).view("<i4").reshape(len(pairs), -1)
         parameters = self.requantization.parameters[pairs].reshape(len(pairs), -1)
-        wrapped = (parameters & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-        return np.concatenate([words.astype(np.int32), wrapped], axis=1)
+        return np.concatenate([words.astype(np.int32), as_int32(parameters)], axis=1)

@@ -72,12 +72,7 @@ class Geometry:
 
     def lanes(self) -> tuple[int, ...]:
         """Where each halfword of a narrowed vector goes; what no pixel has goes where another's goes."""
-        return tuple(_pixel_of(self.size, i // 2) * self.next_pixel + i % 2 * self.next_channel for i in range(8))
-
-
-def _pixel_of(size: int, lane: int) -> int:
-    """Whose sum a lane has."""
-    return lane if lane < size else lane % 2 if size > 1 else 0
+        return tuple(i // 2 % self.size * self.next_pixel + i % 2 * self.next_channel for i in range(8))
 
 
 def sizes_of(width: int, chunks: int, terms: int) -> tuple[int, ...]:
@@ -106,7 +101,7 @@ def _sum(p: int, channel: int, size: int) -> str:
 def _gather(size: int) -> Iterator[str]:
     """The sums of two channels into vectors q2 and q3."""
     for channel, vector in enumerate(("q2", "q3")):
-        a, b, c, d = (_sum(_pixel_of(size, lane), channel, size) for lane in range(4))
+        a, b, c, d = (_sum(lane % size, channel, size) for lane in range(4))
         yield f"vmov {vector}[2], {vector}[0], {a}, {c}"
         yield f"vmov {vector}[3], {vector}[1], {b}, {d}"
 
