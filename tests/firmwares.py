@@ -117,11 +117,26 @@ def run_verify(
     seed: int = 0,
 ) -> Verdict:
     """What verify finds in a firmware, in the board's emulator."""
-    graph = model(model_name)
+    return verify_graph(board, folder, model(model_name), pictures=pictures, count=count, seed=seed)
+
+
+def verify_graph(
+    board: str, folder: Path, graph: Graph, *, pictures: Sequence[Path] = (), count: int = 3, seed: int = 0
+) -> Verdict:
+    """The same of any graph's firmware."""
     request = Request(graph=graph, board=load_board(board), folder=folder, emulate=True)
     with open_bench(request) as bench:
         identity = identify(bench.connection, graph, request.board)
         return verify(bench.connection, identity, stimuli(graph, pictures, count, seed))
+
+
+def expect_equal(board: str, folder: Path, graph: Graph, seed: int) -> None:
+    """Build a graph's firmware; assert that every byte is the reference's, and that the stack is within its bound."""
+    build_folder(folder)
+    verdict = verify_graph(board, folder, graph, count=4, seed=seed)
+    assert verdict.equal, f"seed {seed}: {verdict.first_difference and verdict.first_difference.text}"
+    assert verdict.stack is not None
+    assert verdict.stack.used_bytes <= verdict.stack.reserved_bytes
 
 
 def mistakes(remarks: Sequence[str]) -> list[str]:

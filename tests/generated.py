@@ -229,16 +229,16 @@ def expect_reference(model: Model, x: Int8s, ran: Ran) -> None:
     assert ran.outputs == (expected,) * 4, f"outputs, {model.plan.options.text}"
 
 
-def expect_references(models: Sequence[Model], folder: Path, batch: int) -> None:
+def expect_references(models: Sequence[Model], folder: Path, batch: int, *flags: str, compiler: str = "gcc") -> None:
     """Assert it of models with a name each, ``batch`` of them in a program: on noise, and on the two extremes.
 
-    The programs run under sanitizers; ``folder`` keeps them.
+    ``folder`` keeps the programs, which run under sanitizers unless there are other flags.
     """
     noise = np.random.default_rng(0)
     for start in range(0, len(models), batch):
         together, place = models[start : start + batch], folder / str(start)
         place.mkdir(parents=True)
-        executable = program(together, place, "-O1", *SANITIZERS)
+        executable = program(together, place, *(flags or ("-O1", *SANITIZERS)), compiler=(compiler,))
         inputs = []
         for i, model in enumerate(together):
             shape = model.plan.input.tensor.shape
@@ -248,6 +248,6 @@ def expect_references(models: Sequence[Model], folder: Path, batch: int) -> None
             try:
                 expect_reference(together[i], x, ran)
             except AssertionError as error:
-                raise AssertionError(
-                    f"{together[i].name}: {error}\n{describe(together[i].graph)}\nin {place}"
-                ) from None
+                kernels = [step.kernel.name for step in together[i].plan.steps if step.kernel is not None]
+                what = f"{together[i].name}, {kernels}: {error}\n{describe(together[i].graph)}\nin {place}"
+                raise AssertionError(what) from None

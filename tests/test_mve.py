@@ -10,16 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.firmwares import require_tools
+from tests.firmwares import expect_equal, require_tools
 from tests.generated import WARNINGS, compile_c, expect_references, generate, write
 from tests.random_mobilenets import DILATED, random_chain, random_mobilenet
 from tinymbn.board import load_board
 from tinymbn.firmware import write_firmware
 from tinymbn.fixedpoint import multiplier_and_shift
 from tinymbn.layers import Activation
-from tinymbn.stimuli import stimuli
-from tinymbn.verify import identify, verify
-from tinymbn.workbench import Request, build_folder, open_bench
 from tinymbn_codegen.dsp.short_form import Reference
 from tinymbn_codegen.mve.requantization import requantization_of
 from tinymbn_codegen.options import Input, Options
@@ -54,13 +51,7 @@ def test_the_emulated_core_makes_the_same_bytes(pytestconfig: pytest.Config, tmp
         graph, folder = random_chain(seed), tmp_path / str(seed)
         plan = write_firmware(graph, board, Options(), folder)
         used |= {step.kernel.name for step in plan.steps if step.kernel is not None}
-        build_folder(folder)
-        request = Request(graph=graph, board=board, folder=folder, emulate=True)
-        with open_bench(request) as bench:
-            verdict = verify(bench.connection, identify(bench.connection, graph, board), stimuli(graph, (), 4, seed))
-        assert verdict.equal, f"seed {seed}: {verdict.first_difference and verdict.first_difference.text}"
-        assert verdict.stack is not None
-        assert verdict.stack.used_bytes <= verdict.stack.reserved_bytes
+        expect_equal(BOARD, folder, graph, seed)
     assert used >= KERNELS, f"never used: {KERNELS - used}"
 
 

@@ -19,9 +19,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.command_line import Run
-from tests.firmwares import DIGITS, PICTURES, firmware, require_tools, run_verify
-from tests.generated import SANITIZERS, WARNINGS, Model, compile_c, expect_reference, generate, program, run, write
-from tests.random_graphs import describe
+from tests.firmwares import DIGITS, PICTURES, firmware, require_tools, run_verify, verify_graph
+from tests.generated import SANITIZERS, WARNINGS, Model, compile_c, expect_references, generate, write
 from tests.shared import CHECKOUT
 from tests.strategies import activations, windows, zero_points
 from tinymbn.board import load_board
@@ -40,9 +39,7 @@ from tinymbn.layers import (
     Window,
     same_padding,
 )
-from tinymbn.stimuli import stimuli
-from tinymbn.verify import identify, verify
-from tinymbn.workbench import Request, build_folder, open_bench
+from tinymbn.workbench import build_folder
 from tinymbn_codegen.kernels import KERNELS
 from tinymbn_codegen.options import Options
 from tinymbn_codegen.scalar import MOST_DEPTHWISE_TAPS, MOST_TAPS, scalar_constants, scalar_kernel, scalar_numbers
@@ -176,23 +173,6 @@ def _random_graphs(strategy: st.SearchStrategy[Graph], count: int) -> list[Graph
     return found
 
 
-def _expect_bytes(models: list[Model], folder: Path, *flags: str, compiler: str = "gcc") -> None:
-    """Two inputs through each model, all in one program."""
-    noise = np.random.default_rng(0)
-    executable = program(models, folder, *flags, compiler=(compiler,))
-    inputs = []
-    for i, model in enumerate(models):
-        shape = model.plan.input.tensor.shape
-        inputs.append((i, noise.integers(-128, 128, shape, dtype=np.int8)))
-        inputs.append((i, noise.choice(np.array([-128, 127], np.int8), shape)))
-    for (i, x), ran in zip(inputs, run(executable, models, inputs), strict=True):
-        try:
-            expect_reference(models[i], x, ran)
-        except AssertionError as error:
-            kernels = [step.kernel.name for step in models[i].plan.steps if step.kernel is not None]
-            pytest.fail(f"{models[i].name}, {kernels}: {error}\n{describe(models[i].graph)}\nin {folder}")
-
-
 @pytest.mark.parametrize("kernels", KERNEL_SETS)
 @pytest.mark.parametrize("name", KINDS)
 def test_every_byte_is_the_references(name: str, kernels: Any, tmp_path: Path, pytestconfig: pytest.Config) -> None:
@@ -200,10 +180,7 @@ def test_every_byte_is_the_references(name: str, kernels: Any, tmp_path: Path, p
     models = [generate(graph, Options(f"m{i}", frozenset(), kernels)) for i, graph in enumerate(graphs)]
     used = [step.kernel.name for model in models for step in model.plan.steps if step.kernel is not None]
     assert used.count(name) > len(models) / 3
-    for start in range(0, len(models), _BATCH):
-        folder = tmp_path / str(start)
-        folder.mkdir()
-        _expect_bytes(models[start : start + _BATCH], folder, "-O1", *SANITIZERS, *KERNEL_SETS[kernels])
+    expect_references(models, tmp_path, _BATCH, "-O1", *SANITIZERS, *KERNEL_SETS[kernels])
 
 
 def mixed() -> Graph:
@@ -243,7 +220,7 @@ def test_every_compiler_makes_the_same_bytes(compiler: str, flags: tuple[str, ..
     for kernels, own in KERNEL_SETS.items():
         model = generate(mixed(), Options("mixed", frozenset(), kernels))
         assert {step.kernel.name for step in model.plan.steps if step.kernel} == set(KINDS)
-        _expect_bytes([model], tmp_path, *flags, *own, compiler=compiler)
+        expect_references([model], tmp_path / kernels, 1, *flags, *own, compiler=compiler)
 
 
 # ------------------------------------------------------------------------------------------------ from sums to bytes
@@ -478,10 +455,7 @@ def test_the_emulated_core_makes_the_same_bytes(board: str, kernels: Any, tmp_pa
     graph, folder = mixed(), tmp_path / "firmware"
     write_firmware(graph, load_board(board), Options("mixed", frozenset(), kernels), folder)
     build_folder(folder)
-    with open_bench(Request(graph=graph, board=load_board(board), folder=folder, emulate=True)) as bench:
-        identity = identify(bench.connection, graph, load_board(board))
-        verdict = verify(bench.connection, identity, stimuli(graph, (), 3, 0))
-    assert verdict.equal
+    assert verify_graph(board, folder, graph).equal
     assert run_verify(board, firmware(board, DIGITS, Options(kernels=kernels))).equal
 
 
