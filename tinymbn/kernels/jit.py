@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +12,7 @@ from numba.core.caching import FunctionCache
 from numba.extending import register_jitable
 
 from tinymbn import fixedpoint
+from tinymbn.kernels.cache import cache_directory
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -37,37 +34,8 @@ for _function in (
     register_jitable(_function)
 
 
-def _cache_directory() -> Path | None:
-    """Where machine code is kept; None if nowhere can be written.
-
-    Numba notices when a kernel's own file changes, not when ``fixedpoint`` does, which is compiled into it.
-    So the directory's name has a digest of them all.
-    """
-    base = os.environ.get("TINYMBN_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tinymbn"
-    )
-    digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for source in (Path(fixedpoint.__file__), *sorted(here.glob("*.py"))):
-        digest.update(source.read_bytes())
-    directory = Path(base) / f"kernels-{digest.hexdigest()[:16]}"
-    try:
-        if not directory.is_dir():
-            directory.mkdir(parents=True, exist_ok=True)
-            _remove_old(directory)
-    except OSError:
-        return None
-    return directory if os.access(directory, os.W_OK) else None
-
-
-def _remove_old(directory: Path) -> None:
-    """Take away what other versions left a month ago; one that is still in use compiles once more."""
-    for other in directory.parent.glob("kernels-*"):
-        if time.time() - other.stat().st_mtime > 30 * 86400:
-            shutil.rmtree(other, ignore_errors=True)
-
-
-CACHE_FOLDER = _cache_directory()
+# Numba notices when a kernel's own file changes, not when another that is compiled into it does.
+CACHE_FOLDER = cache_directory("kernels", (Path(fixedpoint.__file__), *sorted(Path(__file__).parent.glob("*.py"))))
 
 
 def is_compiled() -> bool:
