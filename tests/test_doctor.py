@@ -143,7 +143,7 @@ def test_a_missing_package_is_named(tools: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_kernels_without_a_cache_are_no_fault(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinymbn.kernels.jit.CACHE_FOLDER", None)
+    monkeypatch.setattr("tinymbn.kernels.fast.native.folder", lambda: None)
     check = found("cache of compiled kernels")
     assert check.state == "optional"
     assert "TINYMBN_CACHE" in check.advice

@@ -125,14 +125,14 @@ def _package(name: str) -> str:
 def _kernel_cache() -> Check:
     name = "cache of compiled kernels"
     try:
-        from tinymbn.kernels import jit
+        from tinymbn.kernels.fast import native
     except ImportError as error:
         return Check(name, "optional", f"cannot be looked for: {error}", "install the Python packages first")
-    if jit.CACHE_FOLDER is None:
+    if native.folder() is None:
         advice = "set TINYMBN_CACHE to a folder that can be written; without it each run compiles for some seconds"
         return Check(name, "optional", "cannot be written", advice)
-    empty = "" if jit.is_compiled() else ", empty: the next run compiles for some seconds"
-    return Check(name, "ok", f"{jit.CACHE_FOLDER}{empty}")
+    empty = "" if native.is_compiled() else ", empty: the next run compiles for some seconds"
+    return Check(name, "ok", f"{native.folder()}{empty}")
 
 
 def _target_compilers() -> tuple[Check, Check, Check]:

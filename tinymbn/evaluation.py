@@ -103,7 +103,7 @@ def evaluate(
 
     Each of the threads takes a picture, decodes it and runs the model on it; Pillow and the kernels release the
     interpreter lock. At most ``4 * jobs`` pictures are read ahead. When the generator is closed, the threads
-    stop after the layer they are at.
+    stop after the picture they are at.
 
     Args:
         interpreter: of a classifier, warmed up.
@@ -150,12 +150,10 @@ def _answer(
     """What the model says; None if it was stopped."""
     graph = interpreter.graph
     x = load_labelled(picture, graph)
-    scores: NDArray[Any] = x
-    for layer, output in interpreter.steps(x):
-        if stop.is_set():
-            return None
-        if layer.output == graph.outputs[0]:
-            scores = output
+    if stop.is_set():
+        return None
+    outputs = interpreter.run(x)
+    scores: NDArray[Any] = outputs[0] if isinstance(outputs, tuple) else outputs
     return answer_of(scores.ravel(), match.classes[picture.dataset_class])
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-import statistics
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +143,12 @@ def layer_times(interpreter: Interpreter, x: Array, most_s: float = 1.0) -> list
         x: one input, of the input tensor's type and shape; the model has run before, so that all is compiled.
         most_s: no further run is begun after this time; there are at least 3 runs and at most 100.
     """
+    import statistics  # not before it is needed: it takes longer than many inferences
+
     runs: list[list[float]] = []
     begin = time.perf_counter()
     while len(runs) < 3 or (len(runs) < 100 and time.perf_counter() - begin < most_s):
-        times = [time.perf_counter()]
-        times += [time.perf_counter() for _ in interpreter.steps(x)]
-        runs.append([after - before for before, after in pairwise(times)])
+        runs.append(interpreter.layer_seconds(x))
     medians = [statistics.median(of_layer) for of_layer in zip(*runs, strict=True)]
     return [LayerTime(layer, s) for layer, s in zip(interpreter.graph.layers, medians, strict=True)]
 

@@ -28,6 +28,9 @@ class Engine(Protocol):
     def steps(self, x: Array) -> Iterator[Array]:
         """The output of each layer of one input, in running order."""
 
+    def seconds(self, x: Array) -> list[float]:
+        """How long each layer takes on one input."""
+
 
 class Interpreter:
     """Computes a Graph, bit for bit as TensorFlow Lite's reference kernels do.
@@ -83,6 +86,11 @@ class Interpreter:
         self._check_input(x, self.graph.input_tensor.shape)
         return zip(self.graph.layers, self._engine.steps(np.ascontiguousarray(x)), strict=True)
 
+    def layer_seconds(self, x: Array) -> list[float]:
+        """How long each layer takes on one input, which is as in ``run``; once, in running order."""
+        self._check_input(x, self.graph.input_tensor.shape)
+        return self._engine.seconds(np.ascontiguousarray(x))
+
     def _check_input(self, x: Array, shape: tuple[int, ...]) -> None:
         expected = self.graph.input_tensor
         if not isinstance(x, np.ndarray) or x.shape != shape or x.dtype != np.dtype(expected.dtype):
@@ -90,6 +98,17 @@ class Interpreter:
             raise ImageError(f"input: {found}; the model takes {expected.dtype} of shape {expected.shape}")
         if x.dtype == np.float32 and not np.isfinite(x).all():
             raise ImageError("input: it has infinite values or values that are not numbers; expected finite ones")
+
+
+def is_compiled(engine: EngineName) -> bool:
+    """Whether an earlier process has left an engine's machine code; if not, the first inference waits for it."""
+    if engine == "plain":
+        from tinymbn.kernels import jit
+
+        return jit.is_compiled()
+    from tinymbn.kernels.fast import native
+
+    return native.is_compiled()
 
 
 def _engine(graph: Graph, name: EngineName, threads: int) -> Engine:

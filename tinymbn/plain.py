@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,12 @@ class Plain:
     def steps(self, x: Array) -> Iterator[Array]:
         """The output of each layer of one input, in running order."""
         return self._steps(x, dict(self._graph.constants))
+
+    def seconds(self, x: Array) -> list[float]:
+        """How long each layer takes on one input."""
+        times = [time.perf_counter()]
+        times += [time.perf_counter() for _ in self.steps(x)]
+        return [after - before for before, after in pairwise(times)]
 
     def _steps(self, x: Array, values: dict[str, Array]) -> Iterator[Array]:
         """Run into ``values``, which keeps a tensor until nothing reads it any more."""

@@ -126,7 +126,7 @@ class _Run:
         self._session = connection.session
         self._elf = connection.elf
         self._plan = identity.plan
-        self._interpreter = Interpreter(identity.plan.graph)
+        self._interpreter = Interpreter(identity.plan.graph, engine="plain")  # the specification itself
         self._expected_s = expected_run_s(identity)
 
     @property

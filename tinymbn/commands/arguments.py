@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 if TYPE_CHECKING:
     from tinymbn.board import Board
     from tinymbn.graph import Graph
+    from tinymbn.interpreter import EngineName, Interpreter
     from tinymbn.toolchain import CompilerName
     from tinymbn.workbench import Request
     from tinymbn_codegen.options import Options
@@ -31,6 +33,12 @@ quiet = click.option("-q", "--quiet", is_flag=True, help="No progress and no rem
 labels = click.option("--labels", "labels_file", type=FILE, metavar="FILE", help="Class names, one a line.")
 resize = click.option(
     "--resize", type=click.Choice(["squash", "crop"]), help="Squash a picture to the input's shape, or crop its centre."
+)
+engine = click.option(
+    "--engine",
+    type=click.Choice(["fast", "plain"]),
+    default="fast",
+    help="Vector kernels, or the plain loops that specify them: the same bytes. Default: fast.",
 )
 board = click.option("--board", "board_name", metavar="B", help="See tinymbn boards; or a folder with a board.toml.")
 port = click.option("--port", metavar="P", help="Of the board. Default: $TINYMBN_PORT, else by its USB ids.")
@@ -188,6 +196,16 @@ def load(path: Path | None, *, quiet: bool = True) -> Graph:
             where = "in this folder" if path is MODEL_HERE else "which ships with tinymbn"
             click.echo(f"model: {path.name}, {where}", err=True)
     return load_model(path)
+
+
+def interpreter(graph: Graph, engine: EngineName, *, quiet: bool = False) -> Interpreter:
+    """What runs a graph; says so where that has to be compiled first."""
+    from tinymbn.interpreter import Interpreter, is_compiled
+
+    if not quiet and sys.stderr.isatty() and not is_compiled(engine):
+        what = f"compiling the {engine} kernels for this processor"
+        click.echo(f"{what}; this happens once and takes some seconds ...", err=True)
+    return Interpreter(graph, engine)
 
 
 def load_board(name: str | None) -> Board:

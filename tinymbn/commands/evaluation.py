@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -26,6 +25,7 @@ from tinymbn.errors import InterruptError
     help="Added to each class number of the data set: 1 where the model counts a background before the classes.",
 )
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Pictures at a time. Default: one a core.")
+@arguments.engine
 @arguments.as_json
 @arguments.quiet
 def evaluate(
@@ -34,6 +34,7 @@ def evaluate(
     resize: Any,
     label_offset: int | None,
     jobs: int | None,
+    engine: Any,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -53,8 +54,6 @@ def evaluate(
     from tinymbn.class_match import class_scores, match_classes
     from tinymbn.dataset import open_dataset
     from tinymbn.evaluation_report import Evaluation, print_json, print_text
-    from tinymbn.interpreter import Interpreter
-    from tinymbn.kernels.jit import is_compiled
     from tinymbn.labels import with_labels
 
     graph = arguments.load(model, quiet=quiet)
@@ -66,12 +65,10 @@ def evaluate(
     dataset = open_dataset(path)
     match = match_classes(dataset, graph, label_offset)
     jobs = jobs or evaluation.cores()
-    interpreter = Interpreter(graph)
-    if not quiet and sys.stderr.isatty() and not is_compiled():
-        click.echo("compiling the kernels; this happens once and takes some seconds ...", err=True)
 
     tally = evaluation.Tally()
     try:
+        interpreter = arguments.interpreter(graph, engine, quiet=quiet)
         evaluation.warm_up(interpreter)
         begin = time.perf_counter()
         answers = evaluation.evaluate(interpreter, dataset.pictures(), match, jobs)

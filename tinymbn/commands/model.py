@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 @click.option("--layers", is_flag=True, help="Show each layer's output: shape, range, CRC-32.")
 @click.option("--profile", is_flag=True, help="Show how long each layer takes on this computer.")
 @click.option("--output", type=arguments.FILE, metavar="FILE.npz", help="Write the raw outputs of all pictures.")
+@arguments.engine
 @arguments.as_json
 @arguments.quiet
 def run(
@@ -45,6 +45,7 @@ def run(
     layers: bool,
     profile: bool,
     output: Path | None,
+    engine: Any,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -61,8 +62,6 @@ def run(
     if output is not None:
         arguments.require_output(output, [model or arguments.MODEL_HERE, labels_file, *images])
     from tinymbn import inference, report, terminal
-    from tinymbn.interpreter import Interpreter
-    from tinymbn.kernels.jit import is_compiled
     from tinymbn.labels import with_labels
 
     graph = arguments.load(model, quiet=quiet)
@@ -71,9 +70,7 @@ def run(
     if labels_file is not None:
         graph = with_labels(graph, labels_file)
     pictures = inference.find_pictures(images)
-    interpreter = Interpreter(graph)
-    if not quiet and sys.stderr.isatty() and not is_compiled():
-        click.echo("compiling the kernels; this happens once and takes some seconds ...", err=True)
+    interpreter = arguments.interpreter(graph, engine, quiet=quiet)
 
     out = report.JsonReport(graph, top) if as_json else report.TextReport(graph, pictures, top)
     done: list[inference.PictureResult] = []

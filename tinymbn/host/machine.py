@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from tinymbn.host.program import ALIGNMENT
 from tinymbn.kernels.fast import host, native
 from tinymbn.kernels.quantize import dequantize, quantize, to_uint8
 from tinymbn.layers import Dequantize
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Array = NDArray[Any]
 
@@ -29,6 +33,12 @@ def _aligned(size_bytes: int) -> NDArray[np.uint8]:
 def _address(values: Array) -> int:
     address: int = values.__array_interface__["data"][0]
     return address
+
+
+def _thread_pool(threads: int) -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # not before it is needed: it takes its time
+
+    return ThreadPoolExecutor(threads, "tinymbn")
 
 
 class Workspace:
@@ -80,7 +90,7 @@ class Machine:
         }
         self._execute = native.execute()
         self._idle: list[Workspace] = []
-        self._helpers = ThreadPoolExecutor(threads - 1, "tinymbn") if threads > 1 else None
+        self._helpers = _thread_pool(threads - 1) if threads > 1 else None
         self._sharing = threading.Lock()
 
     def run(self, x: Array) -> tuple[Array, ...]:
@@ -137,6 +147,20 @@ class Machine:
             else:
                 yield self._tensor(workspace, layer.output)
         self._idle.append(workspace)
+
+    def seconds(self, x: Array) -> list[float]:
+        """How long each layer takes on one input; those of the edges are in the conversion of arrays, and count 0."""
+        workspace = self._take()
+        arrays, _ = self._arrays(x)
+        workspace.connect(arrays)
+        times = [time.perf_counter()]
+        first = 0
+        for end in self._lowered.ends:
+            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier)
+            times.append(time.perf_counter())
+            first = end
+        self._idle.append(workspace)
+        return [after - before for before, after in pairwise(times)]
 
     @property
     def _count(self) -> int:

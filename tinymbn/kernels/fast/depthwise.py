@@ -43,6 +43,21 @@ def _weights(b: Any, weights: Any, group: int, vector: int) -> Any:
     return load(b, b.add(weights, constant(offset)), ACCUMULATOR, 4 * LANES)
 
 
+def _tap(b: Any, row: Any, tap_column: Any, column: int) -> Any:
+    return load(b, b.add(row, b.mul(tap_column, constant(column))), _ELEMENTS)
+
+
+def _weight_groups(kind: str, column: int, terms: int) -> Sequence[int]:
+    """Which groups of weights a group of taps is for, if it begins at this column of an output's window."""
+    if column not in range(3):
+        return ()
+    if kind == "column":
+        return [column + 3 * term for term in range(terms)]
+    if kind == "upper":
+        return [column]
+    return {0: [3], 2: [4]}.get(column, [])
+
+
 def _blocks(b: Any, constants: Any) -> list[Any]:
     return [b.add(constants, constant(v * host.SET.constant_bytes)) for v in range(VECTORS_A_BLOCK)]
 
@@ -75,42 +90,25 @@ def _make_window(stride: int, outputs: int, terms: int) -> Any:
         rows = [top, b.add(top, tap_row), b.add(top, b.mul(tap_row, constant(2)))]
         blocks = _blocks(b, constants)
         bias = [vectors.field(b, block, "bias") for block in blocks]
-        taps: dict[tuple[int, int], Any] = {}
-
-        def tap(row: int, column: int) -> Any:
-            if (row, column) not in taps:
-                place = b.add(rows[row], b.mul(tap_column, constant(column)))
-                taps[row, column] = load(b, place, _ELEMENTS)
-            return taps[row, column]
-
-        grouped: dict[tuple[str, int], list[Any]] = {}
-
-        def groups(kind: str, column: int) -> list[Any]:
-            if (kind, column) not in grouped:
-                if kind == "column":
-                    members = [tap(0, column), tap(1, column), tap(2, column), tap(2, column)]
-                elif kind == "upper":
-                    members = [tap(0, column), tap(1, column)]
-                else:
-                    # Beyond the last output's window the second tap counts for nothing: any will do.
-                    beyond = column + 1 > stride * (outputs - 1) + 2
-                    members = [tap(2, column), tap(2, column if beyond else column + 1)]
-                grouped[kind, column] = _interleave(b, members)
-            return grouped[kind, column]
-
-        sums = []
-        for i in range(outputs):
-            first = stride * i
+        sums = [list(bias) for _ in range(outputs)]
+        last = stride * (outputs - 1) + 2
+        # Column by column, each used by all outputs that it is part of and then forgotten: registers are few.
+        right: list[Any] | None = None
+        for column in range(last + 1):
+            here = right or [_tap(b, row, tap_column, column) for row in rows]
+            right = None
             if host.SET.group == 4:
-                used = [groups("column", first + k) for k in range(3)] * terms
+                groups = [("column", _interleave(b, [*here, here[2]]))]
             else:
-                used = [groups("upper", first + k) for k in range(3)]
-                used += [groups("lower", first), groups("lower", first + 2)]
-            accumulators = list(bias)
-            for k, vectors_of_group in enumerate(used):
-                for v, activations in enumerate(vectors_of_group):
-                    accumulators[v] = vectors.dot(b, accumulators[v], activations, _weights(b, weights, k, v))
-            sums.append(accumulators)
+                # Beyond the last output's window the second tap counts for nothing: any will do.
+                right = [_tap(b, row, tap_column, column + 1) for row in rows] if column < last else here
+                groups = [("upper", _interleave(b, here[:2])), ("lower", _interleave(b, [here[2], right[2]]))]
+            for kind, activations in groups:
+                for i in range(outputs):
+                    for k in _weight_groups(kind, column - stride * i, terms):
+                        for v, lanes in enumerate(activations):
+                            weight = _weights(b, weights, k, v)
+                            sums[i][v] = vectors.dot(b, sums[i][v], lanes, weight)
         places = [b.add(out, b.mul(out_column, constant(i))) for i in range(outputs)]
         output = vectors.Output(b, record, DEPTHWISE)
 
@@ -190,7 +188,9 @@ def _make_taps(*, raw: bool) -> Any:
 _OUTPUTS = WINDOW_OUTPUTS
 _WINDOW_1, _WINDOW_2 = _make_window(1, _OUTPUTS, 1), _make_window(2, _OUTPUTS, 1)
 _TERMS = 2 if host.SET.group == 4 else 1
-_WINDOW_1_SPLIT, _WINDOW_2_SPLIT = _make_window(1, _OUTPUTS, _TERMS), _make_window(2, _OUTPUTS, _TERMS)
+_SPLIT = _TERMS > 1  # else such weights fit, and the same kernels take them
+_WINDOW_1_SPLIT = _make_window(1, _OUTPUTS, 2) if _SPLIT else None
+_WINDOW_2_SPLIT = _make_window(2, _OUTPUTS, 2) if _SPLIT else None
 _ANY_WINDOW, _RAW_WINDOW = _make_taps(raw=False), _make_taps(raw=True)
 _BLOCK_GROUP_WEIGHTS = VECTORS_A_BLOCK * 4 * LANES
 _WINDOW_GROUPS = host.SET.window_groups
@@ -222,8 +222,8 @@ def _make_sweep(window: Any, groups: int) -> Any:
 
 
 _sweep_1, _sweep_2 = _make_sweep(_WINDOW_1, _WINDOW_GROUPS), _make_sweep(_WINDOW_2, _WINDOW_GROUPS)
-_sweep_1_split = _make_sweep(_WINDOW_1_SPLIT, _TERMS * _WINDOW_GROUPS)
-_sweep_2_split = _make_sweep(_WINDOW_2_SPLIT, _TERMS * _WINDOW_GROUPS)
+_sweep_1_split = _make_sweep(_WINDOW_1_SPLIT, 2 * _WINDOW_GROUPS) if _SPLIT else _sweep_1
+_sweep_2_split = _make_sweep(_WINDOW_2_SPLIT, 2 * _WINDOW_GROUPS) if _SPLIT else _sweep_2
 
 
 @routine

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numba
 import numba.extending
+from llvmlite import ir
 from numba import types
 
 from tinymbn.kernels.fast import host, vectors
@@ -121,15 +122,41 @@ def write_value(address: int, value: int) -> None:
     store_element(address, value + OFFSET)
 
 
+_EIGHT = ir.VectorType(ELEMENT, 8)
+_EIGHT_BYTES = 8 * ELEMENT_BYTES
+
+
+@instruction
+def _copy_eight(b: Any, source: Value, target: Value) -> None:
+    vectors.store(b, vectors.load(b, source, _EIGHT), target)
+
+
+@instruction
+def _fill_eight(b: Any, target: Value, value: Value) -> None:
+    vectors.store(b, vectors.splat(b, b.trunc(value, ELEMENT), _EIGHT), target)
+
+
 @routine
 def copy_elements(source: int, target: int, count: int) -> None:
-    """Copy so many elements."""
-    for at in range(0, count * ELEMENT_BYTES, ELEMENT_BYTES):
+    """Copy so many elements; mostly they are eights."""
+    end = count * ELEMENT_BYTES
+    at = 0
+    while at + _EIGHT_BYTES <= end:
+        _copy_eight(source + at, target + at)
+        at += _EIGHT_BYTES
+    while at < end:
         store_element(target + at, load_element(source + at))
+        at += ELEMENT_BYTES
 
 
 @routine
 def fill_elements(target: int, count: int, value: int) -> None:
-    """Write one element so many times."""
-    for at in range(0, count * ELEMENT_BYTES, ELEMENT_BYTES):
+    """Write one element so many times; mostly they are eights."""
+    end = count * ELEMENT_BYTES
+    at = 0
+    while at + _EIGHT_BYTES <= end:
+        _fill_eight(target + at, value)
+        at += _EIGHT_BYTES
+    while at < end:
         store_element(target + at, value)
+        at += ELEMENT_BYTES

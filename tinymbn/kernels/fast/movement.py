@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+from llvmlite import ir
+
+from tinymbn.kernels.fast import vectors
 from tinymbn.kernels.fast.memory import (
     OFFSET,
     copy_elements,
     fill_elements,
+    instruction,
     load_element,
     read_byte,
     read_int32,
@@ -37,35 +42,51 @@ def move(address: int, begin: int, end: int) -> None:
 def fill_border(address: int) -> None:
     """Write a tensor's border, whatever stood there."""
     p = record(address, BORDER)
+    row, value = p.row * ELEMENT_BYTES, p.value
     # The border at a row's end and the one at the next row's beginning are neighbours.
-    fill_elements(p.address, p.top * p.row + p.left, p.value)
-    for y in range(p.height - 1):
-        gap = p.address + ((p.top + y + 1) * p.row - p.right) * ELEMENT_BYTES
-        fill_elements(gap, p.right + p.left, p.value)
-    last = p.address + ((p.top + p.height) * p.row - p.right) * ELEMENT_BYTES
-    fill_elements(last, p.right + p.bottom * p.row, p.value)
+    fill_elements(p.address, p.top * p.row + p.left, value)
+    gap, beside = p.address + (p.top + 1) * row - p.right * ELEMENT_BYTES, p.right + p.left
+    for _ in range(p.height - 1):
+        fill_elements(gap, beside, value)
+        gap += row
+    fill_elements(gap, p.right + p.bottom * p.row, value)
 
 
 # Elements of 8 bits are the byte with its sign bit turned.
 _MASK = 0x80 if OFFSET else 0
+_BYTES = ir.VectorType(vectors.I8, 16)
+
+
+@instruction
+def _load_16(b: Any, source: Any, target: Any, mask: Any) -> None:
+    """Sixteen bytes as elements."""
+    flipped = b.xor(vectors.load(b, source, _BYTES), vectors.splat(b, b.trunc(mask, vectors.I8), _BYTES))
+    vectors.store(b, flipped if OFFSET else b.sext(flipped, ir.VectorType(vectors.ELEMENT, 16)), target)
 
 
 @routine
 def load_rows(address: int, begin: int, end: int) -> None:
     """The rows from ``begin`` to ``end`` of an array of bytes, as elements."""
     p = record(address, TRANSFER)
-    mask = np.uint8(p.mask ^ _MASK)
+    # One run, or one a pixel where they are further apart than their channels are many.
+    dense = p.element_column == p.channels
+    runs, count = (1, p.columns * p.channels) if dense else (p.columns, p.channels)
+    column = p.element_column * ELEMENT_BYTES
+    mask = p.mask ^ _MASK
     for y in range(begin, end):
         x = p.bytes + y * p.columns * p.channels
         out = p.elements + y * p.element_row * ELEMENT_BYTES
-        if p.element_column == p.channels:
-            for k in range(p.columns * p.channels):
-                store_element(out + k * ELEMENT_BYTES, _signed(read_byte(x + k) ^ mask))
-        else:
-            for column in range(p.columns):
-                for c in range(p.channels):
-                    byte = read_byte(x + column * p.channels + c) ^ mask
-                    store_element(out + (column * p.element_column + c) * ELEMENT_BYTES, _signed(byte))
+        for _ in range(runs):
+            at = 0
+            while at + 16 <= count:
+                _load_16(x + at, out + at * ELEMENT_BYTES, mask)
+                at += 16
+            while at < count:
+                byte = read_byte(x + at) ^ np.uint8(mask)
+                store_element(out + at * ELEMENT_BYTES, _signed(byte))
+                at += 1
+            x += count
+            out += column
 
 
 @routine
@@ -73,13 +94,15 @@ def save_rows(address: int, begin: int, end: int) -> None:
     """The rows from ``begin`` to ``end`` of a tensor, as bytes."""
     p = record(address, TRANSFER)
     mask = np.uint8(p.mask ^ _MASK)
+    columns, channels, column = p.columns, p.channels, p.element_column * ELEMENT_BYTES
     for y in range(begin, end):
-        out = p.bytes + y * p.columns * p.channels
+        out = p.bytes + y * columns * channels
         x = p.elements + y * p.element_row * ELEMENT_BYTES
-        for column in range(p.columns):
-            for c in range(p.channels):
-                byte = np.uint8(load_element(x + (column * p.element_column + c) * ELEMENT_BYTES))
-                write_byte(out + column * p.channels + c, byte ^ mask)
+        for _ in range(columns):
+            for c in range(channels):
+                write_byte(out + c, np.uint8(load_element(x + c * ELEMENT_BYTES)) ^ mask)
+            out += channels
+            x += column
 
 
 @routine

@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import llvmlite
 from llvmlite import binding
 
 from tinymbn import fixedpoint
@@ -62,12 +63,24 @@ def _loaded() -> Execute:
 
 
 @cache
-def _path() -> Path | None:
+def folder() -> Path | None:
+    """Where machine code for this processor is kept; None if nowhere can be written."""
     here = Path(__file__).parent
     sources = [Path(fixedpoint.__file__), here.parent / "jit.py", *sorted(here.glob("*.py"))]
-    facts = [host.NAME, host.FEATURES, *(f"{name} {version(name)}" for name in ("numba", "llvmlite"))]
-    folder = cache_directory("fast", sources, facts)
-    return None if folder is None else folder / "execute.bin"
+    return cache_directory("fast", sources, [host.NAME, host.FEATURES, llvmlite.__version__, _numba_version()])
+
+
+def _numba_version() -> str:
+    """The version in Numba's own file: neither Numba nor the packages' metadata are imported for it."""
+    numba = find_spec("numba")
+    assert numba is not None
+    assert numba.origin is not None
+    return (Path(numba.origin).parent / "_version.py").read_text()
+
+
+def _path() -> Path | None:
+    place = folder()
+    return None if place is None else place / "execute.bin"
 
 
 def _read() -> ObjectFile | None:
