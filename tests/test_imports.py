@@ -14,6 +14,7 @@ ROWS = (
     ("files",),
     ("layers", "preprocessing", "kernels", "link"),
     ("graph", "board", "elf", "toolchain"),
+    ("host", "plain"),
     ("image", "labels", "interpreter", "model_file", "board_rules", "emulators", "ports", "uf2"),
     ("importers", "flashing"),
     ("load", "quantize", "columns"),

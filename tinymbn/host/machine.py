@@ -16,7 +16,7 @@ from tinymbn.host.lowering import Lowered, lower
 from tinymbn.host.program import ALIGNMENT
 from tinymbn.kernels.fast import host, native
 from tinymbn.kernels.quantize import dequantize, quantize, to_uint8
-from tinymbn.layers import Dequantize
+from tinymbn.layers import Dequantize, Quantize
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -47,23 +47,27 @@ class Workspace:
     Args:
         lowered: what is to be run.
         constants: the program's, aligned.
+        outputs: arrays of the types and shapes of those that the program writes.
     """
 
-    def __init__(self, lowered: Lowered, constants: NDArray[np.uint8]) -> None:
+    def __init__(self, lowered: Lowered, constants: NDArray[np.uint8], outputs: list[Array]) -> None:
         program = lowered.program
-        self._outside = program.outside_words
-        self.arena = _aligned(program.arena_bytes)
+        self.arena, self.outputs = _aligned(program.arena_bytes), outputs
         self._words = program.words.copy()
         self._words[program.constant_words] += _address(constants)
         self._words[program.arena_words] += _address(self.arena)
+        self._input_words = program.outside_words[: len(lowered.inputs)]
+        for places, values in zip(program.outside_words[len(lowered.inputs) :], outputs, strict=True):
+            self._words[list(places)] = _address(values)
         table = program.table.copy()
         table[:, 1] = table[:, 1] * self._words.itemsize + _address(self._words)
         self._table, self._barrier = table, np.zeros(1, np.int64)
         self.operations, self.barrier = _address(table), _address(self._barrier)
 
-    def connect(self, arrays: list[Array]) -> None:
-        """Read and write these arrays from now on; whoever calls keeps them alive."""
-        for places, values in zip(self._outside, arrays, strict=True):
+    def read(self, inputs: list[Array]) -> None:
+        """Read these arrays in the next inference."""
+        self._inputs = inputs  # so that they stay where they are
+        for places, values in zip(self._input_words, inputs, strict=True):
             for place in places:
                 self._words[place] = _address(values)
 
@@ -83,76 +87,78 @@ class Machine:
     def __init__(self, graph: Graph, threads: int) -> None:
         self._graph, self._threads = graph, threads
         self._lowered = lower(graph, host.SET, threads)
+        self._count = len(self._lowered.program.table)
         self._constants = _aligned(self._lowered.program.constants.size)
         self._constants[:] = self._lowered.program.constants
-        self._quantized_outputs = {
+        # Of a float output the int8 tensor that it is made of; and where among the written arrays an output stands.
+        self._quantized = {
             layer.output: graph.tensors[layer.inputs[0]] for layer in graph.layers if isinstance(layer, Dequantize)
         }
+        places = {name: place for place, name in enumerate(self._lowered.outputs)}
+        self._outputs = tuple((name, places.get(name)) for name in graph.outputs)
         self._execute = native.execute()
         self._idle: list[Workspace] = []
         self._helpers = _thread_pool(threads - 1) if threads > 1 else None
-        self._sharing = threading.Lock()
+        self._helpers_are_busy = threading.Lock()
 
     def run(self, x: Array) -> tuple[Array, ...]:
         """The outputs of one input, which has been checked."""
-        workspace = self._take()
-        arrays, made = self._arrays(x)
-        workspace.connect(arrays)
-        self._all(workspace)
-        self._idle.append(workspace)
-        return self._outputs(x, made)
+        workspace = self._begin(x)
+        if self._helpers is not None and self._helpers_are_busy.acquire(blocking=False):
+            try:
+                self._share(workspace, self._helpers)
+            finally:
+                self._helpers_are_busy.release()
+        else:
+            self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier)
+        return self._end(workspace, x)
 
     def run_batch(self, batch: Array) -> list[tuple[Array, ...]]:
         """The outputs of each of several inputs, shared among the threads."""
-        if self._helpers is None or len(batch) == 1:
-            return [self.run(x) for x in batch]
+        if self._helpers is None or len(batch) == 1 or not self._helpers_are_busy.acquire(blocking=False):
+            return [self.run(np.ascontiguousarray(x)) for x in batch]
         results: list[tuple[Array, ...]] = [()] * len(batch)
         numbers = iter(range(len(batch)))
         turn = threading.Lock()
 
         def work() -> None:
-            workspace = self._take()
             while True:
                 with turn:
                     number = next(numbers, None)
                 if number is None:
-                    break
+                    return
                 x = np.ascontiguousarray(batch[number])
-                arrays, made = self._arrays(x)
-                workspace.connect(arrays)
+                workspace = self._begin(x)
                 self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier)
-                results[number] = self._outputs(x, made)
-            self._idle.append(workspace)
+                results[number] = self._end(workspace, x)
 
-        others = [self._helpers.submit(work) for _ in range(min(self._threads, len(batch)) - 1)]
-        work()
-        for other in others:
-            other.result()
+        try:
+            others = [self._helpers.submit(work) for _ in range(min(self._threads, len(batch)) - 1)]
+            work()
+            for other in others:
+                other.result()
+        finally:
+            self._helpers_are_busy.release()
         return results
 
     def steps(self, x: Array) -> Iterator[Array]:
         """The output of each layer of one input, in running order."""
-        workspace = self._take()
-        arrays, _ = self._arrays(x)
-        workspace.connect(arrays)
-        graph = self._graph
+        workspace = self._begin(x)
         first = 0
-        for layer, end in zip(graph.layers, self._lowered.ends, strict=True):
+        for layer, end in zip(self._graph.layers, self._lowered.ends, strict=True):
             self._execute(workspace.operations, first, end, 0, 1, workspace.barrier)
             first = end
             if isinstance(layer, Dequantize):
                 values = self._tensor(workspace, layer.inputs[0])
-                unsigned = graph.tensors[layer.output].dtype == "uint8"
+                unsigned = self._graph.tensors[layer.output].dtype == "uint8"
                 yield to_uint8(values) if unsigned else self._real(layer.output, values)
             else:
                 yield self._tensor(workspace, layer.output)
         self._idle.append(workspace)
 
     def seconds(self, x: Array) -> list[float]:
-        """How long each layer takes on one input; those of the edges are in the conversion of arrays, and count 0."""
-        workspace = self._take()
-        arrays, _ = self._arrays(x)
-        workspace.connect(arrays)
+        """How long each layer takes on one input, copies of arrays from and to outside left out."""
+        workspace = self._begin(x)
         times = [time.perf_counter()]
         first = 0
         for end in self._lowered.ends:
@@ -162,59 +168,49 @@ class Machine:
         self._idle.append(workspace)
         return [after - before for before, after in pairwise(times)]
 
-    @property
-    def _count(self) -> int:
-        return len(self._lowered.program.table)
-
-    def _take(self) -> Workspace:
+    def _begin(self, x: Array) -> Workspace:
+        """A workspace that reads this input."""
         try:
-            return self._idle.pop()
+            workspace = self._idle.pop()
         except IndexError:
-            return Workspace(self._lowered, self._constants)
+            tensors = [self._graph.tensors[name] for name in self._lowered.outputs]
+            outputs = [np.empty(tensor.shape, np.uint8 if tensor.dtype == "uint8" else np.int8) for tensor in tensors]
+            workspace = Workspace(self._lowered, self._constants, outputs)
+        workspace.read([x if layer is None else self._quantized_by(layer, x) for layer in self._lowered.inputs])
+        return workspace
 
-    def _all(self, workspace: Workspace) -> None:
-        if self._helpers is None or not self._sharing.acquire(blocking=False):
-            self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier)
-            return
-        try:
-            workspace.open_barrier()
-            arguments = workspace.operations, 0, self._count
-            others = [
-                self._helpers.submit(self._execute, *arguments, thread, self._threads, workspace.barrier)
-                for thread in range(1, self._threads)
-            ]
-            self._execute(*arguments, 0, self._threads, workspace.barrier)
-            for other in others:
-                other.result()
-        finally:
-            self._sharing.release()
+    def _quantized_by(self, layer: Quantize, x: Array) -> Array:
+        """What a program reads of an input that is not int8: the same bytes where it is uint8."""
+        if x.dtype == np.uint8:
+            return x
+        made = self._graph.tensors[layer.output]
+        return quantize(x, made.scale, made.zero_point)
 
-    def _arrays(self, x: Array) -> tuple[list[Array], list[Array]]:
-        """The arrays that a program reads and writes, and of these those that it writes."""
-        tensors = self._graph.tensors
-        read = []
-        for layer in self._lowered.inputs:
-            if layer is None or x.dtype == np.uint8:
-                read.append(x)
-            else:
-                made = tensors[layer.output]
-                read.append(quantize(x, made.scale, made.zero_point))
-        written = [
-            np.empty(tensors[name].shape, np.uint8 if tensors[name].dtype == "uint8" else np.int8)
-            for name in self._lowered.outputs
+    def _end(self, workspace: Workspace, x: Array) -> tuple[Array, ...]:
+        """The outputs; no two are one memory, even if one is the input itself."""
+        outputs = tuple(
+            x.copy() if place is None else self._real(name, workspace.outputs[place]) for name, place in self._outputs
+        )
+        self._idle.append(workspace)
+        return outputs
+
+    def _share(self, workspace: Workspace, helpers: ThreadPoolExecutor) -> None:
+        """Run with all threads at once."""
+        workspace.open_barrier()
+        program = workspace.operations, 0, self._count
+        others = [
+            helpers.submit(self._execute, *program, thread, self._threads, workspace.barrier)
+            for thread in range(1, self._threads)
         ]
-        return read + written, written
-
-    def _outputs(self, x: Array, written: list[Array]) -> tuple[Array, ...]:
-        """All outputs, from those that the program wrote."""
-        made = dict(zip(self._lowered.outputs, written, strict=True))
-        # An output that is the input itself is a copy, so that no two are one memory.
-        return tuple(x.copy() if name not in made else self._real(name, made[name]) for name in self._graph.outputs)
+        self._execute(*program, 0, self._threads, workspace.barrier)
+        for other in others:
+            other.result()
 
     def _real(self, name: str, values: Array) -> Array:
-        if self._graph.tensors[name].dtype != "float32":
-            return values
-        source = self._quantized_outputs[name]
+        """A copy of an output that a program wrote, as float32 if that is its type."""
+        source = self._quantized.get(name)
+        if source is None or self._graph.tensors[name].dtype != "float32":
+            return values.copy()
         return dequantize(values, source.scale, source.zero_point)
 
     def _tensor(self, workspace: Workspace, name: str) -> Array:

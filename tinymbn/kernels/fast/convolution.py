@@ -190,10 +190,10 @@ def _make_sweep(tile: Any, pixels: int) -> Any:
 
 _sweep_tall_0 = _make_sweep(_TALL_0, _TALL_PIXELS_0)
 _sweep_tall_1 = _make_sweep(_TALL_1, _TALL_PIXELS_1)
-_sweep_tall_2 = _make_sweep(_TALL_2, _TALL_PIXELS_2)
-_sweep_narrow = _make_sweep(_NARROW, _NARROW_PIXELS)
+_sweep_tall_2 = _make_sweep(_TALL_2, _TALL_PIXELS_2) if len(host.SET.tall) > 2 else _sweep_tall_1
 _sweep_one = _make_sweep(_ONE, 1)
-_sweep_one_narrow = _make_sweep(_ONE_NARROW, 1)
+_sweep_narrow = _make_sweep(_NARROW, _NARROW_PIXELS) if LANES > 4 else _sweep_one
+_sweep_one_narrow = _make_sweep(_ONE_NARROW, 1) if LANES > 4 else _sweep_one
 
 
 @routine

@@ -16,13 +16,13 @@ class InstructionSet:
     A *group* is what one instruction multiplies with as many weights and sums into an int32: 32 bits of activations.
 
     Attributes:
-        name: "avx512_vnni", "avx2" or "generic".
+        name: "avx512_vnni", "avx2", "sse2" or "generic".
         lanes: int32 values in a vector.
         element: the type of an activation in memory.
         offset: an activation in memory is its int8 value plus this.
         group: activations in a group.
         tall: pixels in a tile of two vectors of output channels, and others that may fit a map better.
-        narrow: pixels in a tile of one vector.
+        narrow: pixels in a tile of one vector; there is none where two vectors have 8 channels.
     """
 
     name: str
@@ -65,7 +65,9 @@ CONSTANT_FIELDS = ("bias", "multiplier", "odd_multiplier", "even_rounding", "odd
 AVX512_VNNI = InstructionSet("avx512_vnni", 16, np.dtype(np.uint8), 128, 4, (8, 7, 9), 12)
 # VPMADDWD multiplies 16 bits with 16 bits, two a lane; VPMADDUBSW, which takes bytes, saturates.
 AVX2 = InstructionSet("avx2", 8, np.dtype(np.int16), 0, 2, (6, 5), 12)
-# Vectors of LLVM: whatever the processor has, NEON and SSE2 among them.
+# The same on 128 bits: any PC of 64 bits.
+SSE2 = InstructionSet("sse2", 4, np.dtype(np.int16), 0, 2, (4, 3), 6)
+# Vectors of LLVM: whatever the processor has, NEON for one.
 GENERIC = InstructionSet("generic", 4, np.dtype(np.int16), 0, 2, (4, 3), 6)
 
 
@@ -87,4 +89,6 @@ def best(features: str) -> InstructionSet:
     has = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     if {"avx512f", "avx512bw", "avx512vl", "avx512vnni"} <= has:
         return AVX512_VNNI
-    return AVX2 if "avx2" in has else GENERIC
+    if "avx2" in has:
+        return AVX2
+    return SSE2 if "sse2" in has else GENERIC

@@ -131,12 +131,12 @@ def _load(found: ObjectFile) -> Execute:
     _engines.append(engine)
     function = _SIGNATURE(engine.get_function_address(found.symbol))
 
+    # Numba's calling convention: where to leave the result and an exception, neither of which there is.
+    nothing = (ctypes.c_void_p * 2)()
+    result, problem = ctypes.addressof(nothing), ctypes.addressof(nothing) + ctypes.sizeof(ctypes.c_void_p)
+
     def call(operations: int, first: int, last: int, thread: int, threads: int, barrier: int) -> None:
-        # Numba's calling convention: where to leave the result and an exception, neither of which there is.
-        result, problem = ctypes.c_void_p(), ctypes.c_void_p()
-        status = function(
-            ctypes.byref(result), ctypes.byref(problem), operations, first, last, thread, threads, barrier
-        )
-        assert status == 0, status
+        status = function(result, problem, operations, first, last, thread, threads, barrier)
+        assert status == 0, (status, nothing)  # which so lives as long as this function
 
     return call

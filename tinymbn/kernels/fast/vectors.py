@@ -88,6 +88,10 @@ def clamp(b: Builder, value: Value, low: Value, high: Value, *, signed: bool = T
     return b.select(compare("<", value, high), value, high)
 
 
+_MULTIPLY_PAIRS = {"avx2": "llvm.x86.avx2.pmadd.wd", "sse2": "llvm.x86.sse2.pmadd.wd"}
+_PACK_PAIRS = {"avx2": "llvm.x86.avx2.packssdw", "sse2": "llvm.x86.sse2.packssdw.128"}
+
+
 def dot(b: Builder, accumulator: Value, activations: Value, weights: Value) -> Value:
     """The accumulator plus, in each lane, the sum of a group's activations times its weights.
 
@@ -101,8 +105,8 @@ def dot(b: Builder, accumulator: Value, activations: Value, weights: Value) -> V
         return call(b, "llvm.x86.avx512.vpdpbusd.512", ACCUMULATOR, [accumulator, activations, weights])
     pairs = ir.VectorType(I16, 2 * LANES)
     a, w = b.bitcast(activations, pairs), b.bitcast(weights, pairs)
-    if host.SET.name == "avx2":
-        return b.add(accumulator, call(b, "llvm.x86.avx2.pmadd.wd", ACCUMULATOR, [a, w]))
+    if host.SET.name in _MULTIPLY_PAIRS:
+        return b.add(accumulator, call(b, _MULTIPLY_PAIRS[host.SET.name], ACCUMULATOR, [a, w]))
     products = []
     for first in (0, 1):
         lanes = range(first, 2 * LANES, 2)
@@ -169,11 +173,11 @@ class Output:
     def pack(self, lanes: Sequence[Value]) -> list[Value]:
         """Elements of vectors of rescaled values, a vector of elements for each.
 
-        Of AVX2, where two vectors stand for 16 channels (``pair_order``), one for both.
+        Of AVX2 and SSE2, whose instructions pack two into one, a vector for both, if there are two.
         """
         if host.SET.name == "avx512_vnni":
             return self._pack_bytes(lanes)
-        if host.SET.name == "avx2":
+        if host.SET.name in _PACK_PAIRS:
             return [self._pack_words(lanes)]
         b = self._b
         low, high, zero = (splat(b, b.trunc(x, I32), ACCUMULATOR) for x in (self._low, self._high, self._zero))
@@ -182,12 +186,13 @@ class Output:
     def _pack_words(self, lanes: Sequence[Value]) -> Value:
         b = self._b
         if len(lanes) == 2:
-            kind = ir.VectorType(I16, 16)
-            words = call(b, "llvm.x86.avx2.packssdw", kind, list(lanes))
+            kind = ir.VectorType(I16, 2 * LANES)
+            words = call(b, _PACK_PAIRS[host.SET.name], kind, list(lanes))
         else:
-            kind = ir.VectorType(I16, 8)
-            halves = [shuffle(b, lanes[0], None, range(at, at + 4)) for at in (0, 4)]
-            words = call(b, "llvm.x86.sse2.packssdw.128", kind, halves)
+            kind = ir.VectorType(I16, LANES)
+            halves = [shuffle(b, lanes[0], None, range(at, at + 4)) for at in range(0, LANES, 4)]
+            words = call(b, _PACK_PAIRS["sse2"], ir.VectorType(I16, 8), [halves[0], halves[-1]])
+            words = shuffle(b, words, None, range(LANES))
         zero, low, high = (splat(b, b.trunc(x, I16), kind) for x in (self._zero, self._low, self._high))
         return clamp(b, call(b, f"llvm.sadd.sat.v{kind.count}i16", kind, [words, zero]), low, high)
 
