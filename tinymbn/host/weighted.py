@@ -200,7 +200,14 @@ class WeightedLowering:
         same_window = window.kernel == (3, 3) and window.dilation[1] == 1 and window.stride[1] in (1, 2)
         terms = 1 if isa.group == 2 or (differences.min() > -129 and differences.max() < 128) else 2
         copies = 1
-        if half and same_window and window.stride[1] == 1 and columns % 2 == 0 and columns // 2 >= WINDOW_OUTPUTS:
+        if (
+            vectorised
+            and half
+            and same_window
+            and window.stride[1] == 1
+            and columns % 2 == 0
+            and columns // 2 >= WINDOW_OUTPUTS
+        ):
             # Two pixels fill a block: a window of two columns of stride, as far as taps are concerned.
             copies, half = 2, False
             column, step, columns = 2 * column, 2 * step, columns // 2

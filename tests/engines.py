@@ -1,0 +1,97 @@
+"""Holds the fast engine to the plain one: on random networks, here or under another set of instructions.
+
+    python -m tests.engines --first 0 --count 50
+
+runs random networks in this process and says how many bytes were compared. NUMBA_CPU_NAME and NUMBA_CPU_FEATURES
+restrict the instructions that it may use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.graphs import every_kernel
+from tests.random_mobilenets import DILATED, random_chain, random_mobilenet
+from tests.shared import CHECKOUT
+from tinymbn.graph import Graph
+from tinymbn.interpreter import Interpreter
+from tinymbn.kernels.fast import host
+
+SEVERAL = 3  # inputs of a batch
+
+
+def random_input(graph: Graph, seed: int) -> NDArray[Any]:
+    """Noise over the whole range of the input's type; of seed 0 and 1 the lowest and the highest values."""
+    tensor = graph.input_tensor
+    chance = np.random.default_rng(seed)
+    if tensor.dtype == "float32":
+        inside = graph.quantized_input
+        return ((chance.uniform(-140, 140, tensor.shape) - inside.zero_point) * inside.scale).astype(np.float32)
+    low, high = np.iinfo(tensor.dtype).min, np.iinfo(tensor.dtype).max
+    if seed < 2:
+        return np.full(tensor.shape, (low, high)[seed], tensor.dtype)
+    return chance.integers(low, high + 1, tensor.shape).astype(tensor.dtype)
+
+
+def assert_engines_agree(graph: Graph, *inputs: NDArray[Any], threads: int = 1) -> int:
+    """Compare every byte of every layer and output of each input, and those of all as a batch; the bytes of layers."""
+    plain, fast = Interpreter(graph, "plain"), Interpreter(graph, "fast", threads)
+    compared = 0
+    expected = []
+    for x in inputs:
+        for (layer, wanted), (_, found) in zip(plain.steps(x), fast.steps(x), strict=True):
+            assert found.dtype == wanted.dtype
+            np.testing.assert_array_equal(found, wanted, f'layer "{layer.name}": {layer.kind}')
+            compared += wanted.nbytes
+        outputs = plain.run(x)
+        expected.append(outputs if isinstance(outputs, tuple) else (outputs,))
+        made = fast.run(x)
+        for found, wanted in zip(made if isinstance(made, tuple) else (made,), expected[-1], strict=True):
+            assert found.dtype == wanted.dtype
+            np.testing.assert_array_equal(found, wanted)
+    together = fast.run(np.stack(inputs))
+    for found, wanted in zip(
+        together if isinstance(together, tuple) else (together,), zip(*expected, strict=True), strict=True
+    ):
+        np.testing.assert_array_equal(found, np.stack(wanted))
+    return compared
+
+
+def random_networks(first: int, count: int) -> list[Graph]:
+    """Networks of these seeds: MobileNets, chains of any windows, dilated ones, in turns."""
+    kinds = (random_mobilenet, random_chain, lambda seed: random_chain(DILATED + seed))
+    return [kinds[seed % 3](seed) for seed in range(first, first + count)]
+
+
+def run_elsewhere(name: str, features: str, first: int, count: int) -> str:
+    """What this module prints in a process that may only use these instructions."""
+    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    command = [sys.executable, "-m", "tests.engines", "--first", str(first), "--count", str(count)]
+    done = subprocess.run(
+        command, env=environment, cwd=CHECKOUT, check=False, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=30)
+    given = parser.parse_args()
+    compared = 0
+    for graph in [every_kernel(), *random_networks(given.first, given.count)]:
+        compared += assert_engines_agree(graph, *(random_input(graph, seed) for seed in range(SEVERAL)))
+    print(f"{host.SET.name}: {compared:,} bytes equal")
+
+
+if __name__ == "__main__":
+    main()
