@@ -42,7 +42,8 @@ firmware_packages() {
 
 # What the tests run firmware in, and hunt its faults with.
 check_packages() {
-    missing_packages gcc:gcc g++:g++ make:make qemu-system-arm:qemu-system-arm clang:clang
+    missing_packages gcc:gcc g++:g++ make:make qemu-system-arm:qemu-system-arm clang:clang bochs:bochs
+    compgen -G '/usr/lib/*/bochs/plugins/libbx_term_gui.so' >/dev/null || echo bochs-term
     echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
         clang -xc -fsanitize=fuzzer,address -o /dev/null - 2>/dev/null || echo libclang-rt-dev
 }

@@ -45,22 +45,22 @@ def assert_engines_agree(graph: Graph, *inputs: NDArray[Any], threads: int = 1) 
     plain, fast = Interpreter(graph, "plain"), Interpreter(graph, "fast", threads)
     compared = 0
     expected = []
+
+    def run(engine: Interpreter, x: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        outputs = engine.run(x)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
     for x in inputs:
         for (layer, wanted), (_, found) in zip(plain.steps(x), fast.steps(x), strict=True):
             assert found.dtype == wanted.dtype
             np.testing.assert_array_equal(found, wanted, f'layer "{layer.name}": {layer.kind}')
             compared += wanted.nbytes
-        outputs = plain.run(x)
-        expected.append(outputs if isinstance(outputs, tuple) else (outputs,))
-        made = fast.run(x)
-        for found, wanted in zip(made if isinstance(made, tuple) else (made,), expected[-1], strict=True):
+        expected.append(run(plain, x))
+        for found, wanted in zip(run(fast, x), expected[-1], strict=True):
             assert found.dtype == wanted.dtype
             np.testing.assert_array_equal(found, wanted)
-    together = fast.run(np.stack(inputs))
-    for found, wanted in zip(
-        together if isinstance(together, tuple) else (together,), zip(*expected, strict=True), strict=True
-    ):
-        np.testing.assert_array_equal(found, np.stack(wanted))
+    for found, several in zip(run(fast, np.stack(inputs)), zip(*expected, strict=True), strict=True):
+        np.testing.assert_array_equal(found, np.stack(several))
     return compared
 
 

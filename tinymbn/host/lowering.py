@@ -135,7 +135,7 @@ class _Lowering:
         if isinstance(layer, Quantize):
             self._load(layer, layer.output)
             return
-        if isinstance(layer, Reshape) and self._tensors.shares_memory(layer):
+        if self._tensors.shares_memory(layer):
             return
         self._border(self._operand(layer.output))
         match layer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,23 @@ from tinymbn.graph import Graph
 from tinymbn.host.placement import CHANNEL_MULTIPLE, Placement, as_map, merged, round_up
 from tinymbn.host.program import Address, Buffer, ProgramBuilder
 from tinymbn.kernels.fast.instruction_set import InstructionSet
-from tinymbn.layers import Conv2D, Depthwise, Padding, Reshape, Window
+from tinymbn.layers import (
+    AnyLayer,
+    Concat,
+    Conv2D,
+    Depthwise,
+    Pad,
+    Padding,
+    Quantize,
+    Reshape,
+    ResizeNearest,
+    Transpose,
+    Window,
+)
+
+# Kernels that write, and that read, elements at any distance; others want channels in eights.
+_MOVED = (Quantize, Pad, Concat, Transpose, ResizeNearest)
+_READ_ANYWHERE = (Conv2D, Pad, Concat, Transpose, ResizeNearest)
 
 
 class Tensors:
@@ -25,11 +42,19 @@ class Tensors:
     def __init__(self, graph: Graph, isa: InstructionSet, builder: ProgramBuilder) -> None:
         self._graph, self._isa, self._builder = graph, isa, builder
         self._names = {name for name, tensor in graph.tensors.items() if tensor.dtype == "int8"}
+        self._makers = {layer.output: layer for layer in graph.layers}
+        self._readers: dict[str, list[AnyLayer]] = {name: [] for name in graph.tensors}
+        for layer in graph.layers:
+            for name in set(layer.inputs):
+                self._readers[name].append(layer)
         self.placements = {name: self._placement(name) for name in self._names}
         self._owner = {name: name for name in self._names}
+        for layer in reversed(graph.layers):  # what is padded twice gets both borders
+            if isinstance(layer, Pad):
+                self._pad_in_place(layer)
         for layer in graph.layers:
             if isinstance(layer, Reshape) and self._is_in_place(layer):
-                self._owner[layer.output] = self._owner[layer.inputs[0]]
+                self._owner[layer.output] = layer.inputs[0]
         self._addresses: dict[str, Address] = {}
         for name, values in graph.constants.items():
             place = self.placements[name]
@@ -43,28 +68,48 @@ class Tensors:
 
     def base(self, name: str) -> Address:
         """Where the tensor begins, its border included."""
-        return self._addresses[self._owner[name]]
+        return self._addresses[self._root(name)]
 
     def first(self, name: str) -> Address:
         """The tensor's first element."""
         return self.base(name) + self.placements[name].first * self._isa.element.itemsize
 
-    def shares_memory(self, layer: Reshape) -> bool:
-        """Whether a reshaped tensor is its input under another name."""
-        return self._owner[layer.output] == self._owner[layer.inputs[0]]
+    def shares_memory(self, layer: AnyLayer) -> bool:
+        """Whether what a layer makes is its input under another name."""
+        return self._owner[layer.output] != layer.output
+
+    def _root(self, name: str) -> str:
+        """The tensor whose memory it is."""
+        while self._owner[name] != name:
+            name = self._owner[name]
+        return name
 
     def _placement(self, name: str) -> Placement:
         shape = self._graph.tensors[name].shape
         border = Padding()
-        readers = [layer for layer in self._graph.layers if name in layer.inputs]
-        for layer in readers:
+        for layer in self._readers[name]:
             if isinstance(layer, Conv2D | Depthwise):
                 border = merged(border, border_for(layer.window, shape))
-        channels = shape[-1]
-        # An image of few channels is read by convolutions a row of pixels at a time, if there are no gaps.
-        dense = name == self._graph.quantized_input.name and readers and all(isinstance(x, Conv2D) for x in readers)
-        pixel = channels if dense else round_up(channels, CHANNEL_MULTIPLE)
-        return Placement(shape, border, pixel)
+        # Of few channels convolutions read a row of pixels at a time, if there are no gaps.
+        is_moved = name == self._graph.input or isinstance(self._makers.get(name), _MOVED)
+        dense = is_moved and all(isinstance(layer, _READ_ANYWHERE) for layer in self._readers[name])
+        return Placement(shape, border, shape[-1] if dense else round_up(shape[-1], CHANNEL_MULTIPLE))
+
+    def _pad_in_place(self, layer: Pad) -> None:
+        """Make a padded map of zero points the map itself with its border, where that is all that it is."""
+        name, made = layer.inputs[0], layer.output
+        one, other = self.placements[name], self.placements[made]
+        outside = layer.value != self._graph.tensors[name].zero_point or name in self._graph.constants
+        if outside or len(one.shape) != 3 or layer.pads[2] != (0, 0) or one.pixel != other.pixel:
+            return
+        (top, bottom), (left, right), _ = layer.pads
+        inner = other.border
+        pads = Padding(inner.top + top, inner.bottom + bottom, inner.left + left, inner.right + right)
+        border = merged(one.border, pads)
+        self.placements[name] = replace(one, border=border)
+        rest = Padding(border.top - top, border.bottom - bottom, border.left - left, border.right - right)
+        self.placements[made] = replace(other, border=rest)
+        self._owner[made] = name
 
     def _is_in_place(self, layer: Reshape) -> bool:
         one, other = self.placements[layer.inputs[0]], self.placements[layer.output]
@@ -77,7 +122,7 @@ class Tensors:
         spans: dict[str, tuple[int, int]] = {}
         for name, index in self._uses():
             if name in self._names and name not in self._graph.constants:
-                owner = self._owner[name]
+                owner = self._root(name)
                 first, last = spans.get(owner, (index, index))
                 spans[owner] = min(first, index), max(last, index)
         return spans

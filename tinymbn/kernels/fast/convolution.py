@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from tinymbn.fixedpoint import DENSE_STEPS, requantize, requantize_once, step_count, to_output
+from tinymbn.fixedpoint import DENSE_STEPS, requantize, requantize_once, step_count, to_output, wrap_int32
 from tinymbn.kernels.fast import host, vectors
 from tinymbn.kernels.fast.memory import (
     OFFSET,
@@ -201,12 +201,12 @@ def _correct(address: int, begin: int, end: int) -> None:
     """What the weights' zero point takes from the accumulators of each pixel: itself times the window's sum."""
     p = record(address, CONVOLUTION)
     for pixel in range(begin, end):
-        first = p.input + int(read_int32(p.input_offsets + 4 * pixel))
-        total = np.int32(0)
+        first = p.input + read_int32(p.input_offsets + 4 * pixel)
+        total = 0
         for segment in range(p.segment_count):
-            start = first + int(read_int32(p.segments + 4 * segment))
+            start = first + read_int32(p.segments + 4 * segment)
             for k in range(p.run):
-                total = np.int32(total + load_element(start + k * ELEMENT_BYTES))
+                total += load_element(start + k * ELEMENT_BYTES)
         write_int32(p.corrections + 4 * pixel, -p.weight_zero * total)
 
 
@@ -250,19 +250,19 @@ def convolve_exactly(address: int, begin: int, end: int, thread: int) -> None:
     if p.corrections != 0:
         _correct(address, begin, end)
     for pixel in range(begin, end):
-        out = p.output + int(read_int32(p.output_offsets + 4 * pixel))
+        out = p.output + read_int32(p.output_offsets + 4 * pixel)
         weights = p.weights
         for first in range(0, p.channels, 2 * LANES):
             _RAW(address, pixel, weights, 0, scratch, 0)
             for c in range(first, min(first + 2 * LANES, p.channels)):
-                accumulator = np.int32(read_int32(scratch + 4 * (c - first)) + read_int32(p.bias + 4 * c))
-                multiplier, shift = int(read_int32(p.multiplier + 4 * c)), read_int8(p.shift + c)
+                accumulator = wrap_int32(read_int32(scratch + 4 * (c - first)) + read_int32(p.bias + 4 * c))
+                multiplier, shift = read_int32(p.multiplier + 4 * c), read_int8(p.shift + c)
                 if p.rounding == TWICE:
-                    value = to_output(requantize(int(accumulator), multiplier, shift), zero, low, high)
+                    value = to_output(requantize(accumulator, multiplier, shift), zero, low, high)
                 elif p.rounding == ONCE:
-                    value = min(max(requantize_once(int(accumulator), multiplier, shift) + zero, low), high)
+                    value = min(max(requantize_once(accumulator, multiplier, shift) + zero, low), high)
                 else:
                     steps = carray(pointer(p.steps + 4 * DENSE_STEPS * c), (DENSE_STEPS,), dtype=np.int32)
-                    value = min(max(step_count(int(accumulator), steps) + zero, low), high)
+                    value = min(max(step_count(accumulator, steps) + zero, low), high)
                 write_value(out + c * ELEMENT_BYTES, value)
             weights += p.segment_count * p.groups * 2 * _VECTOR_WEIGHTS

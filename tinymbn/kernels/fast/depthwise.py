@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
-from tinymbn.fixedpoint import requantize, to_output
+from tinymbn.fixedpoint import requantize, to_output, wrap_int32
 from tinymbn.kernels.fast import host, vectors
 from tinymbn.kernels.fast.memory import OFFSET, instruction, read_int8, read_int32, record, routine, write_value
 from tinymbn.kernels.fast.parameters import DEPTHWISE, WINDOW_OUTPUTS
@@ -276,8 +275,8 @@ def depthwise_exactly(address: int, begin: int, end: int, thread: int) -> None:
                 _RAW_WINDOW(address, source, weights, 0, scratch)
                 place = p.output + y * p.output_row + x * p.output_column
                 for c in range(first, min(first + BLOCK, p.channels)):
-                    accumulator = np.int32(read_int32(scratch + 4 * (c - first)) + read_int32(p.bias + 4 * c))
-                    multiplier, shift = int(read_int32(p.multiplier + 4 * c)), read_int8(p.shift + c)
-                    rescaled = requantize(int(accumulator), multiplier, shift)
+                    accumulator = wrap_int32(read_int32(scratch + 4 * (c - first)) + read_int32(p.bias + 4 * c))
+                    multiplier, shift = read_int32(p.multiplier + 4 * c), read_int8(p.shift + c)
+                    rescaled = requantize(accumulator, multiplier, shift)
                     write_value(place + c * ELEMENT_BYTES, to_output(rescaled, zero, low, high))
             weights += p.tap_groups * _BLOCK_GROUP_WEIGHTS

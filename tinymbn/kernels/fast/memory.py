@@ -81,38 +81,30 @@ def _pointer(_context: Any, _address: Any) -> Any:
 pointer: Any = _intrinsic(_pointer)
 
 
-def _reader(kind: Any, result: Any, *, signed: bool = True) -> Any:
-    def read(_context: Any, _address: Any) -> Any:
-        def code(context: Any, b: Any, _signature: Any, arguments: Any) -> Value:
-            value = vectors.load(b, arguments[0], kind)
-            wanted = context.get_value_type(result)
-            return value if value.type == wanted else (b.sext if signed else b.zext)(value, wanted)
+def _reader(kind: Any, *, signed: bool = True) -> Any:
+    def read(b: Any, address: Value) -> Value:
+        value = vectors.load(b, address, kind)
+        return value if kind == I64 else (b.sext if signed else b.zext)(value, I64)
 
-        return result(types.int64), code
-
-    return _intrinsic(read)
+    return instruction(read)
 
 
 def _writer(kind: Any) -> Any:
-    def write(_context: Any, _address: Any, value: Any) -> Any:
-        def code(_context: Any, b: Any, _signature: Any, arguments: Any) -> Value:
-            given = arguments[1]
-            vectors.store(b, given if given.type == kind else b.trunc(given, kind), arguments[0])
-            return vectors.constant(0)
+    def write(b: Any, address: Value, value: Value) -> None:
+        vectors.store(b, b.trunc(value, kind), address)
 
-        return types.int64(types.int64, value), code
-
-    return _intrinsic(write)
+    return instruction(write)
 
 
-read_int64 = _reader(I64, types.int64)
-read_int32 = _reader(I32, types.int32)
-read_int8 = _reader(I8, types.int64)
-read_byte = _reader(I8, types.uint8, signed=False)
+# All numbers are int64 once they are read, whatever they were in memory: fewer types, fewer functions to compile.
+read_int64 = _reader(I64)
+read_int32 = _reader(I32)
+read_int8 = _reader(I8)
+read_byte = _reader(I8, signed=False)
 write_int32 = _writer(I32)
 write_byte = _writer(I8)
 # An element as it stands in memory: an int8 value plus OFFSET.
-load_element = _reader(ELEMENT, types.int32, signed=OFFSET == 0)
+load_element = _reader(ELEMENT, signed=OFFSET == 0)
 store_element = _writer(ELEMENT)
 
 

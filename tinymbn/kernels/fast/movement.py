@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
 from tinymbn.kernels.fast import vectors
@@ -31,7 +30,7 @@ def move(address: int, begin: int, end: int) -> None:
     p = record(address, MOVE)
     for i in range(begin, end):
         run = p.runs + 12 * i
-        to, source, count = int(read_int32(run)), int(read_int32(run + 4)), int(read_int32(run + 8))
+        to, source, count = read_int32(run), read_int32(run + 4), read_int32(run + 8)
         if source < 0:
             fill_elements(p.output + to * ELEMENT_BYTES, count, p.value)
         else:
@@ -82,8 +81,7 @@ def load_rows(address: int, begin: int, end: int) -> None:
                 _load_16(x + at, out + at * ELEMENT_BYTES, mask)
                 at += 16
             while at < count:
-                byte = read_byte(x + at) ^ np.uint8(mask)
-                store_element(out + at * ELEMENT_BYTES, _signed(byte))
+                store_element(out + at * ELEMENT_BYTES, _value(read_byte(x + at) ^ mask))
                 at += 1
             x += count
             out += column
@@ -93,19 +91,19 @@ def load_rows(address: int, begin: int, end: int) -> None:
 def save_rows(address: int, begin: int, end: int) -> None:
     """The rows from ``begin`` to ``end`` of a tensor, as bytes."""
     p = record(address, TRANSFER)
-    mask = np.uint8(p.mask ^ _MASK)
+    mask = p.mask ^ _MASK
     columns, channels, column = p.columns, p.channels, p.element_column * ELEMENT_BYTES
     for y in range(begin, end):
         out = p.bytes + y * columns * channels
         x = p.elements + y * p.element_row * ELEMENT_BYTES
         for _ in range(columns):
             for c in range(channels):
-                write_byte(out + c, np.uint8(load_element(x + c * ELEMENT_BYTES)) ^ mask)
+                write_byte(out + c, load_element(x + c * ELEMENT_BYTES) ^ mask)
             out += channels
             x += column
 
 
 @routine
-def _signed(byte: int) -> int:
-    """A byte as an int8 value."""
-    return np.int16(np.int8(byte))  # type: ignore[return-value]
+def _value(byte: int) -> int:
+    """What a byte of an int8 stands for."""
+    return (byte ^ 0x80) - 0x80

@@ -27,6 +27,7 @@ from tinymbn.kernels.fast import host
 # Six whole numbers, see ``operations.execute``.
 Execute = Callable[[int, int, int, int, int, int], None]
 
+FILE_NAME = "execute.bin"
 _MAGIC = b"tinymbn kernels 1\n"
 _SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 6)
 
@@ -80,14 +81,16 @@ def _numba_version() -> str:
 
 def _path() -> Path | None:
     place = folder()
-    return None if place is None else place / "execute.bin"
+    return None if place is None else place / FILE_NAME
 
 
 def _read() -> ObjectFile | None:
-    """What an earlier process left, unless the file is not whole."""
     path = _path()
-    if path is None:
-        return None
+    return None if path is None else read_object(path)
+
+
+def read_object(path: Path) -> ObjectFile | None:
+    """What an earlier process left; None if there is no file, or it is not whole."""
     try:
         data = path.read_bytes()
     except OSError:

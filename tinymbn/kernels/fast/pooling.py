@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tinymbn.fixedpoint import requantize, rounding_average, to_output, wrap_int32
 from tinymbn.kernels.fast.memory import (
     OFFSET,
@@ -25,7 +23,7 @@ def _accumulate(source: int, totals: int, count: int) -> None:
     """Add elements to int32 totals."""
     for k in range(count):
         place = totals + 4 * k
-        write_int32(place, np.int32(read_int32(place) + load_element(source + k * ELEMENT_BYTES)))
+        write_int32(place, read_int32(place) + load_element(source + k * ELEMENT_BYTES))
 
 
 @routine
@@ -47,7 +45,7 @@ def average_pool(address: int, begin: int, end: int, thread: int) -> None:
                     _accumulate(p.input + iy * p.input_row + ix * p.input_column, totals, p.channels)
             out = p.output + oy * p.output_row + ox * p.output_column
             for c in range(p.channels):
-                average = rounding_average(int(read_int32(totals + 4 * c)), count) - p.offset
+                average = rounding_average(read_int32(totals + 4 * c), count) - p.offset
                 write_value(out + c * ELEMENT_BYTES, min(max(average, p.low), p.high))
 
 
@@ -77,16 +75,16 @@ def mean(address: int) -> None:
     for k in range(p.kept_count):
         write_int32(p.scratch + 4 * k, 0)
     for r in range(p.reduced_count):
-        start = p.input + int(read_int32(p.reduced + 4 * r)) * ELEMENT_BYTES
+        start = p.input + read_int32(p.reduced + 4 * r) * ELEMENT_BYTES
         if p.contiguous:
             _accumulate(start, p.scratch, p.kept_count)
         else:
             for k in range(p.kept_count):
                 place = p.scratch + 4 * k
-                element = load_element(start + int(read_int32(p.kept + 4 * k)) * ELEMENT_BYTES)
-                write_int32(place, np.int32(read_int32(place) + element))
+                element = load_element(start + read_int32(p.kept + 4 * k) * ELEMENT_BYTES)
+                write_int32(place, read_int32(place) + element)
     for k in range(p.kept_count):
-        total = int(read_int32(p.scratch + 4 * k))
+        total = read_int32(p.scratch + 4 * k)
         centred = wrap_int32(total - (p.input_zero + OFFSET) * p.reduced_count)
         value = to_output(requantize(centred, p.multiplier, p.shift), p.output_zero, -128, 127)
-        write_value(p.output + int(read_int32(p.output_offsets + 4 * k)) * ELEMENT_BYTES, value)
+        write_value(p.output + read_int32(p.output_offsets + 4 * k) * ELEMENT_BYTES, value)
