@@ -93,7 +93,7 @@ def run_layers(graph: Graph, x: NDArray[Any]) -> Iterator[tuple[AnyLayer, NDArra
         places["barrier"]: bytes(8),
     }
     scratch = places["outputs"]  # Numba's result and exception: neither is there
-    arguments = [scratch, scratch, places["table"], 0, len(table), 0, 1, places["barrier"]]
+    arguments = [scratch, scratch, places["table"], 0, len(table), 0, 1, places["barrier"], 0]
     found = object_file()
     results = [(places["arena"], made.arena_bytes)]
     (arena,) = bochs.call(found.code, found.symbol, arguments, memory, results, timeout_s=600)

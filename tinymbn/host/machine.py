@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,10 @@ from numpy.typing import NDArray
 from tinymbn.graph import Graph
 from tinymbn.host.lowering import Lowered, lower
 from tinymbn.host.program import ALIGNMENT
+from tinymbn.host.team import Team
 from tinymbn.kernels.fast import host, native
 from tinymbn.kernels.quantize import dequantize, quantize, to_uint8
 from tinymbn.layers import Dequantize, Quantize
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 Array = NDArray[Any]
 
@@ -33,12 +32,6 @@ def _aligned(size_bytes: int) -> NDArray[np.uint8]:
 def _address(values: Array) -> int:
     address: int = values.__array_interface__["data"][0]
     return address
-
-
-def _thread_pool(threads: int) -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # not before it is needed: it takes its time
-
-    return ThreadPoolExecutor(threads, "tinymbn")
 
 
 class Workspace:
@@ -61,7 +54,7 @@ class Workspace:
             self._words[list(places)] = _address(values)
         table = program.table.copy()
         table[:, 1] = table[:, 1] * self._words.itemsize + _address(self._words)
-        self._table, self._barrier = table, np.zeros(1, np.int64)
+        self._table, self._barrier, self._expected = table, np.zeros(1, np.int64), 0
         self.operations, self.barrier = _address(table), _address(self._barrier)
 
     def read(self, inputs: list[Array]) -> None:
@@ -71,9 +64,14 @@ class Workspace:
             for place in places:
                 self._words[place] = _address(values)
 
-    def open_barrier(self) -> None:
-        """Begin to count arrivals anew."""
-        self._barrier[0] = 0
+    def expect(self, arrivals: int) -> int:
+        """How many arrivals the barrier will have counted before so many more.
+
+        It counts on and on: a thread that leaves it late must not see it begin anew.
+        """
+        before = self._expected
+        self._expected += arrivals
+        return before
 
 
 class Machine:
@@ -98,7 +96,7 @@ class Machine:
         self._outputs = tuple((name, places.get(name)) for name in graph.outputs)
         self._execute = native.execute()
         self._idle: list[Workspace] = []
-        self._helpers = _thread_pool(threads - 1) if threads > 1 else None
+        self._helpers = Team(threads - 1) if threads > 1 else None
         self._helpers_are_busy = threading.Lock()
 
     def run(self, x: Array) -> tuple[Array, ...]:
@@ -110,7 +108,7 @@ class Machine:
             finally:
                 self._helpers_are_busy.release()
         else:
-            self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier)
+            self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier, 0)
         return self._end(workspace, x)
 
     def run_batch(self, batch: Array) -> list[tuple[Array, ...]]:
@@ -129,14 +127,11 @@ class Machine:
                     return
                 x = np.ascontiguousarray(batch[number])
                 workspace = self._begin(x)
-                self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier)
+                self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier, 0)
                 results[number] = self._end(workspace, x)
 
         try:
-            others = [self._helpers.submit(work) for _ in range(min(self._threads, len(batch)) - 1)]
-            work()
-            for other in others:
-                other.result()
+            self._helpers.all_do(work, min(self._helpers.count, len(batch) - 1))
         finally:
             self._helpers_are_busy.release()
         return results
@@ -146,7 +141,7 @@ class Machine:
         workspace = self._begin(x)
         first = 0
         for layer, end in zip(self._graph.layers, self._lowered.ends, strict=True):
-            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier)
+            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier, 0)
             first = end
             if isinstance(layer, Dequantize):
                 values = self._tensor(workspace, layer.inputs[0])
@@ -162,7 +157,7 @@ class Machine:
         times = [time.perf_counter()]
         first = 0
         for end in self._lowered.ends:
-            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier)
+            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier, 0)
             times.append(time.perf_counter())
             first = end
         self._idle.append(workspace)
@@ -194,17 +189,16 @@ class Machine:
         self._idle.append(workspace)
         return outputs
 
-    def _share(self, workspace: Workspace, helpers: ThreadPoolExecutor) -> None:
-        """Run with all threads at once."""
-        workspace.open_barrier()
-        program = workspace.operations, 0, self._count
-        others = [
-            helpers.submit(self._execute, *program, thread, self._threads, workspace.barrier)
-            for thread in range(1, self._threads)
-        ]
-        self._execute(*program, 0, self._threads, workspace.barrier)
-        for other in others:
-            other.result()
+    def _share(self, workspace: Workspace, helpers: Team) -> None:
+        """Run with all threads at once; none is ahead of the others by more than an operation, also at the end."""
+        arrived = workspace.expect(self._threads * self._count)
+        for thread in range(1, self._threads):
+            helpers.begin(partial(self._execute_share, workspace, thread, arrived))
+        self._execute_share(workspace, 0, arrived)
+
+    def _execute_share(self, workspace: Workspace, thread: int, arrived: int) -> None:
+        """One thread's share; until it ends it holds the workspace, which another's end would let go."""
+        self._execute(workspace.operations, 0, self._count, thread, self._threads, workspace.barrier, arrived)
 
     def _real(self, name: str, values: Array) -> Array:
         """A copy of an output that a program wrote, as float32 if that is its type."""

@@ -136,7 +136,12 @@ class WeightedLowering:
         packed = segmented if isa.group == 4 else segmented - weight_zero
         packed = np.pad(packed, ((0, channels - c_out), (0, 0), (0, 0)))
         pixels = target.rows * target.columns
+        # Threads share what is larger, so that the less is read by each of them.
+        by_block = packed.size > pixels * run * count
+        units = wide + narrow if by_block else pixels
         parameters: dict[str, Parameter] = {
+            "by_block": int(by_block),
+            "pixels": pixels,
             "input": read.base,
             "input_offsets": builder.table(_window_pixels(window, source, target) * size),
             "segments": builder.table(offsets * size),
@@ -157,7 +162,7 @@ class WeightedLowering:
             parameters["rounding"] = STEPS if steps is not None else ONCE if once else TWICE
             if steps is not None:
                 parameters["steps"] = builder.constant(steps)
-            builder.add(Code.CONVOLVE_EXACTLY, CONVOLUTION, pixels, **parameters)
+            builder.add(Code.CONVOLVE_EXACTLY, CONVOLUTION, units, **parameters)
             return
         multiplier, shift = scaling.padded(channels)
         padded_bias = np.pad(bias, (0, channels - c_out))
@@ -174,7 +179,7 @@ class WeightedLowering:
             "tile": _best_tile(isa.tall, pixels),
             "narrow_tile": isa.narrow if pixels >= isa.narrow else 1,
         }
-        builder.add(Code.CONVOLVE, CONVOLUTION, pixels, **parameters)
+        builder.add(Code.CONVOLVE, CONVOLUTION, units, **parameters)
 
     def depthwise(
         self,

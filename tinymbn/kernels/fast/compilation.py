@@ -14,7 +14,7 @@ from tinymbn.kernels.fast.native import ObjectFile
 
 def compile_execute() -> ObjectFile:
     """The machine code; takes some seconds."""
-    signature = (types.int64,) * 6
+    signature = (types.int64,) * 7
     compiled: Any = routine(operations.execute)
     compiled.compile(signature)
     overload = compiled.overloads[signature]

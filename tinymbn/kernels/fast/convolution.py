@@ -215,15 +215,26 @@ _LARGEST_TILE = max(*host.SET.tall, host.SET.narrow)
 
 @routine
 def convolve(address: int, begin: int, end: int) -> None:
-    """The pixels from ``begin`` to ``end`` of a convolution, all output channels, rescaled in vectors."""
+    """The pixels, or the blocks of output channels, from ``begin`` to ``end``, rescaled in vectors."""
     p = record(address, CONVOLUTION)
+    first, last = 0, p.wide + p.narrow
+    if p.by_block:
+        first, last = begin, end
+        begin, end = 0, p.pixels
     if p.corrections != 0:
         # The last tile may begin before the first pixel, where another thread is still at it: the same bytes.
         _correct(address, max(begin - _LARGEST_TILE, 0), end)
-    weights, constants, out = p.weights, p.constants, p.output
-    for block in range(p.wide):
-        half = p.half if block == p.wide - 1 and p.narrow == 0 else 0
-        if p.tile == _TALL_PIXELS_0:
+    weight_bytes = p.segment_count * p.groups * 2 * _VECTOR_WEIGHTS
+    for block in range(first, last):
+        weights, constants = p.weights + block * weight_bytes, p.constants + block * 2 * _VECTOR_CONSTANTS
+        out = p.output + block * 2 * _VECTOR_OUTPUT
+        half = p.half if block == p.wide + p.narrow - 1 else 0
+        if block == p.wide:
+            if p.narrow_tile == 1:
+                _sweep_one_narrow(address, begin, end, weights, constants, out, half)
+            else:
+                _sweep_narrow(address, begin, end, weights, constants, out, half)
+        elif p.tile == _TALL_PIXELS_0:
             _sweep_tall_0(address, begin, end, weights, constants, out, half)
         elif p.tile == _TALL_PIXELS_1:
             _sweep_tall_1(address, begin, end, weights, constants, out, half)
@@ -231,14 +242,6 @@ def convolve(address: int, begin: int, end: int) -> None:
             _sweep_tall_2(address, begin, end, weights, constants, out, half)
         else:
             _sweep_one(address, begin, end, weights, constants, out, half)
-        weights += p.segment_count * p.groups * 2 * _VECTOR_WEIGHTS
-        constants += 2 * _VECTOR_CONSTANTS
-        out += 2 * _VECTOR_OUTPUT
-    if p.narrow > 0:
-        if p.narrow_tile == 1:
-            _sweep_one_narrow(address, begin, end, weights, constants, out, p.half)
-        else:
-            _sweep_narrow(address, begin, end, weights, constants, out, p.half)
 
 
 @routine
@@ -247,12 +250,17 @@ def convolve_exactly(address: int, begin: int, end: int, thread: int) -> None:
     p = record(address, CONVOLUTION)
     scratch = p.scratch + thread * 8 * LANES
     zero, low, high = p.zero - OFFSET, p.low - OFFSET, p.high - OFFSET
+    first_channel, last_channel = 0, p.channels
+    if p.by_block:
+        first_channel, last_channel = begin * 2 * LANES, min(end * 2 * LANES, p.channels)
+        begin, end = 0, p.pixels
     if p.corrections != 0:
         _correct(address, begin, end)
+    weight_bytes = p.segment_count * p.groups * 2 * _VECTOR_WEIGHTS
     for pixel in range(begin, end):
         out = p.output + read_int32(p.output_offsets + 4 * pixel)
-        weights = p.weights
-        for first in range(0, p.channels, 2 * LANES):
+        for first in range(first_channel, last_channel, 2 * LANES):
+            weights = p.weights + first // (2 * LANES) * weight_bytes
             _RAW(address, pixel, weights, 0, scratch, 0)
             for c in range(first, min(first + 2 * LANES, p.channels)):
                 accumulator = wrap_int32(read_int32(scratch + 4 * (c - first)) + read_int32(p.bias + 4 * c))
@@ -265,4 +273,3 @@ def convolve_exactly(address: int, begin: int, end: int, thread: int) -> None:
                     steps = carray(pointer(p.steps + 4 * DENSE_STEPS * c), (DENSE_STEPS,), dtype=np.int32)
                     value = min(max(step_count(accumulator, steps) + zero, low), high)
                 write_value(out + c * ELEMENT_BYTES, value)
-            weights += p.segment_count * p.groups * 2 * _VECTOR_WEIGHTS

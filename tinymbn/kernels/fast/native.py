@@ -24,12 +24,12 @@ from tinymbn import fixedpoint
 from tinymbn.kernels.cache import cache_directory
 from tinymbn.kernels.fast import host
 
-# Six whole numbers, see ``operations.execute``.
-Execute = Callable[[int, int, int, int, int, int], None]
+# Seven whole numbers, see ``operations.execute``.
+Execute = Callable[[int, int, int, int, int, int, int], None]
 
 FILE_NAME = "execute.bin"
 _MAGIC = b"tinymbn kernels 1\n"
-_SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 6)
+_SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 7)
 
 
 class ObjectFile(NamedTuple):
@@ -138,8 +138,8 @@ def _load(found: ObjectFile) -> Execute:
     nothing = (ctypes.c_void_p * 2)()
     result, problem = ctypes.addressof(nothing), ctypes.addressof(nothing) + ctypes.sizeof(ctypes.c_void_p)
 
-    def call(operations: int, first: int, last: int, thread: int, threads: int, barrier: int) -> None:
-        status = function(result, problem, operations, first, last, thread, threads, barrier)
+    def call(*arguments: int) -> None:
+        status = function(result, problem, *arguments)
         assert status == 0, (status, nothing)  # which so lives as long as this function
 
     return call

@@ -24,7 +24,7 @@ FILL_BORDER, LOAD, SAVE = int(Code.FILL_BORDER), int(Code.LOAD), int(Code.SAVE)
 _SPINS = 2000  # some microseconds; longer waits give the core away
 
 
-def execute(operations: int, first: int, last: int, thread: int, threads: int, barrier: int) -> None:
+def execute(operations: int, first: int, last: int, thread: int, threads: int, barrier: int, arrived: int) -> None:
     """Run the operations from ``first`` to ``last``, this thread's share of each.
 
     Args:
@@ -33,7 +33,8 @@ def execute(operations: int, first: int, last: int, thread: int, threads: int, b
         last: index after the last.
         thread: which of the threads this is, from 0.
         threads: how many run this at the same time.
-        barrier: address of an int64, 0 when they begin.
+        barrier: address of an int64, which counts the arrivals of threads.
+        arrived: how many it has counted before these.
     """
     for i in range(first, last):
         operation = operations + 24 * i
@@ -73,7 +74,7 @@ def execute(operations: int, first: int, last: int, thread: int, threads: int, b
             elif code == SAVE:
                 save_rows(parameters, begin, end)
         if threads > 1:
-            _wait_for_all(barrier, threads * (i - first + 1))
+            _wait_for_all(barrier, arrived + threads * (i - first + 1))
 
 
 @routine

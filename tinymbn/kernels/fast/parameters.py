@@ -53,6 +53,8 @@ CONVOLUTION = _record(
     "corrections",  # table to write, one a pixel: what a zero point of the weights adds to accumulators; or 0
     "run",  # activations in a segment
     "weight_zero",
+    "by_block",  # whether threads share the blocks of output channels, not the pixels
+    "pixels",
     "wide",  # blocks of two vectors of output channels
     "narrow",  # blocks of one, after them: 0 or 1
     "half",  # whether the last vector's second half is no part of the output
