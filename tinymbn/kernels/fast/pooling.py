@@ -77,7 +77,7 @@ def mean(address: int) -> None:
     for r in range(p.reduced_count):
         start = p.input + read_int32(p.reduced + 4 * r) * ELEMENT_BYTES
         if p.contiguous:
-            _accumulate(start, p.scratch, p.kept_count)
+            _accumulate(start + read_int32(p.kept) * ELEMENT_BYTES, p.scratch, p.kept_count)
         else:
             for k in range(p.kept_count):
                 place = p.scratch + 4 * k
