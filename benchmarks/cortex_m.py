@@ -4,8 +4,8 @@
     python benchmarks/cortex_m.py --quick                  # what the first table needs
     python benchmarks/cortex_m.py --models person_detect --boards qemu-m4
 
-Only a run of everything replaces docs/benchmarks.md; any run writes where -o says. Tables go to standard output,
-progress to standard error. The exit code is 1 if a byte of any layer is not the reference's, or a case failed.
+Only a run of everything replaces its part of docs/benchmarks.md; any run writes where -o says. Tables go to standard
+output, progress to standard error. The exit code is 1 if a byte of any layer is not the reference's, or a case failed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 
 from benchmarks.cases import BOARDS, MODELS, PLAIN, Case, Variant, choose_cases
 from benchmarks.counter import Counter, find_counter
-from benchmarks.document import MadeNetwork, Run, write_document
+from benchmarks.document import MadeNetwork, Run, replace_part, write_document
 from benchmarks.measurement import Measurement, Model, measure
 from benchmarks.networks import NETWORKS, network_file, statistics
 from benchmarks.shared import CHECKOUT, PICTURE, model_file
@@ -100,7 +100,7 @@ def _run(wanted: argparse.Namespace) -> int:
         if counter is None or campaign.left or (whole and len(models) < len(MODELS)):
             _say(f"{output}: not written, since not everything was measured")
         else:
-            write_file(output, text.encode())
+            write_file(output, replace_part(output, "cortex-m", text).encode())
             _say(f"{output}: written")
     return 0 if not campaign.failed and all(measurement.equal for measurement in measured.values()) else 1
 

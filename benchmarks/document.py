@@ -1,9 +1,10 @@
-"""Writes measurements as Markdown: what was asked for, then everything that was measured, and with what."""
+"""Writes measurements as Markdown: of Cortex-M what was asked for, then all that was measured, and with what."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.cases import Case
 from benchmarks.measurement import Measurement
@@ -11,6 +12,7 @@ from benchmarks.networks import Statistics
 from benchmarks.targets import TARGETS, Measured, Target
 from tinymbn.board import load_board
 
+_PART = "<!-- part: "
 _CYCLES_CORE = "cortex-m4"  # of which the estimate is
 _NOTHING = "-"
 
@@ -49,7 +51,7 @@ class Run:
     tools: Sequence[tuple[str, str]]
 
 
-_INTRODUCTION = """# Benchmarks on Cortex-M
+_INTRODUCTION = """## On Cortex-M
 
 Written by `python benchmarks/cortex_m.py`. It generates, builds and runs every firmware in QEMU, and compares every
 byte of every layer with the reference while a plugin counts. Instructions are exact; cycles are an estimate for a
@@ -57,13 +59,13 @@ Cortex-M4 without wait states, by the table in its Technical Reference Manual. B
 return of `model_run`. Of a Cortex-M3 and a Cortex-M55 there are instructions alone; those of an M55 are not time, for
 an instruction for vectors takes one cycle or several, and no emulator counts them."""
 
-_TARGETS = """## What it must reach
+_TARGETS = """### What it must reach
 
 CMSIS-NN's figures are of its fastest build for an M4, -O2 with its inline assembler, by the same compiler and counted
 in the same way; for an M55 its fastest is -O3, with its kernels for Helium. Its RAM is the largest input and output of
 one layer."""
 
-_MEASURED = """## Everything measured
+_MEASURED = """### Everything measured
 
 `speed`, `balanced` and `ram` are the choices of `--optimize`. MACs are those that are still done after all
 optimisations. Activations are all bytes that a model keeps in RAM by its plan: frame, tensors, scratch and output;
@@ -71,15 +73,27 @@ RAM is what of it was linked, with all other variables of the model. Code and co
 all that the firmware takes of it; kernels is what of the code is the layers' functions. Stack is the deepest that the
 firmware went, the link included."""
 
-_NETWORKS = """## Networks made for this
+_NETWORKS = """### Networks made for this
 
 `benchmarks/networks.py` makes them of random weights. Inactive and saturated are values of all convolutions at the
 lower and the upper end of the activation, on pictures that were not calibrated with; dead are channels that have one
 value on all of them."""
 
 
+def replace_part(path: Path, name: str, text: str) -> str:
+    """The document at a path, if there is one, with its part of this name replaced, or added at the end.
+
+    Each part is what one program writes, from a comment that names it to the next such comment.
+    """
+    document = path.read_text() if path.is_file() else "# Benchmarks\n"
+    before, *parts = document.split(_PART)
+    texts = dict(part.split(" -->\n", 1) for part in parts)
+    texts[name] = f"\n{text.strip()}\n\n"
+    return before + "".join(f"{_PART}{each} -->\n{texts[each]}" for each in texts).rstrip() + "\n"
+
+
 def write_document(run: Run) -> str:
-    """The whole document."""
+    """The part about Cortex-M."""
     sections = [_INTRODUCTION, markdown(("tool", "version"), run.tools, right=2)]
     sections += [_TARGETS, target_table(run.measured), _MEASURED, measurement_table(run)]
     if run.networks:

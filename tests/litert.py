@@ -13,8 +13,6 @@ _interpreter = pytest.importorskip(
     "ai_edge_litert.interpreter", reason="ai-edge-litert is not installed", exc_type=ImportError
 )
 
-QUANTIZED_DIMENSION_SLOT = 16  # of the table QuantizationParameters: field 6, the vtable starts with 4 bytes
-
 
 class LiteRT:
     """Runs one .tflite file with the reference kernels, on one thread."""
@@ -50,21 +48,6 @@ class LiteRT:
             except ValueError:  # a temporary, or a tensor nothing makes
                 continue
         return tensors
-
-
-def with_biases_of_dimension_0(model: bytes) -> bytes:
-    """The same file with ``quantized_dimension`` 0 on tensors of rank 1; LiteRT wants that."""
-    patched = bytearray(model)
-    root = tflite.Model.GetRootAs(model, 0)
-    subgraph = root.Subgraphs(0)
-    for i in range(subgraph.TensorsLength()):
-        tensor = subgraph.Tensors(i)
-        quantization = tensor.Quantization()
-        if tensor.ShapeLength() == 1 and quantization is not None and quantization.QuantizedDimension() != 0:
-            table = quantization._tab
-            at = table.Pos + table.Offset(QUANTIZED_DIMENSION_SLOT)
-            patched[at : at + 4] = bytes(4)
-    return bytes(patched)
 
 
 def in_type_of(made: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:

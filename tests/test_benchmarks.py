@@ -17,7 +17,14 @@ from benchmarks import measurement as measurement_module
 from benchmarks import networks as made
 from benchmarks.cases import BALANCED, BOARDS, CHOICES, MODELS, PLAIN, RAM, SPEED, SPEED_KEPT, Case, choose_cases
 from benchmarks.counter import Counter, Counts, find_counter, read_counts
-from benchmarks.document import MadeNetwork, Run, measurement_table, target_table, write_document
+from benchmarks.document import (
+    MadeNetwork,
+    Run,
+    measurement_table,
+    replace_part,
+    target_table,
+    write_document,
+)
 from benchmarks.fit_formulas import Fit, costs_text, document, fit, read_fit
 from benchmarks.fit_formulas import Run as FittedRun
 from benchmarks.footprint import Footprint, functions_of, read_footprint
@@ -272,9 +279,18 @@ def test_the_table_tells_cycles_of_an_m4_alone_and_what_failed() -> None:
 
 def test_the_document_names_its_tools() -> None:
     text = write_document(Run({PERSON: measurement(PERSON)}, {}, (), [("compiler", "gcc 12 -O2")]))
-    assert text.startswith("# Benchmarks on Cortex-M\n")
+    assert text.startswith("## On Cortex-M\n")
     assert "| compiler | gcc 12 -O2 |" in text
     assert text.endswith("|\n")
+
+
+def test_each_program_writes_its_own_part(tmp_path: Path) -> None:
+    path = tmp_path / "benchmarks.md"
+    for name, text in (("one", "## One\nold\n"), ("two", "## Two\n\ntext\n"), ("one", "## One\nnew")):
+        path.write_text(replace_part(path, name, text))
+    written = path.read_text()
+    assert written == "# Benchmarks\n<!-- part: one -->\n\n## One\nnew\n\n<!-- part: two -->\n\n## Two\n\ntext\n"
+    assert replace_part(path, "one", "## One\nnew") == written
 
 
 # ------------------------------------------------------------------------------------------------------- counting
@@ -501,7 +517,7 @@ def test_a_run_of_everything_writes_the_document(
     monkeypatch.setattr(cortex_m, "find_counter", lambda: Counter(tmp_path / "m4cost.py"))
     assert bench(measurement, "--models", *MODELS, "--boards", *BOARDS) == 0
     text = (tmp_path / "benchmarks.md").read_text()
-    assert text == capsys.readouterr().out
+    assert text == f"# Benchmarks\n<!-- part: cortex-m -->\n\n{capsys.readouterr().out}"
     targets = text.partition("## What it must reach")[2].partition("## Everything measured")[0]
     verdicts = [line.split(" | ")[-1] for line in targets.splitlines() if line.startswith("| ")][1:]
     assert len(verdicts) == len(TARGETS)

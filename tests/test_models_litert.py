@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.litert import LiteRT, in_type_of, with_biases_of_dimension_0
+from benchmarks.litert_models import readable_by_litert
+from tests.litert import LiteRT, in_type_of
 from tests.shared import SHARED, needs_shared
 from tinymbn import Graph, Interpreter, import_tflite
 from tinymbn.image import load_input
@@ -45,7 +46,7 @@ PICTURES = (
 @cache
 def both(model: str) -> tuple[LiteRT, Interpreter]:
     path = SHARED / "models" / f"{model}.tflite"
-    return LiteRT(with_biases_of_dimension_0(path.read_bytes())), Interpreter(import_tflite(path))
+    return LiteRT(readable_by_litert(path.read_bytes())), Interpreter(import_tflite(path))
 
 
 def pixels(what: str, height: int, width: int, channels: int) -> NDArray[np.uint8]:
