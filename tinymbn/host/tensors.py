@@ -16,6 +16,7 @@ from tinymbn.layers import (
     Concat,
     Conv2D,
     Depthwise,
+    Dequantize,
     Pad,
     Padding,
     Quantize,
@@ -58,7 +59,7 @@ class Tensors:
         self._addresses: dict[str, Address] = {}
         for name, values in graph.constants.items():
             place = self.placements[name]
-            elements = np.zeros(place.size, isa.element)
+            elements = np.full(place.size, graph.tensors[name].zero_point + isa.offset, isa.element)
             elements[place.offsets()] = values.astype(np.int64) + isa.offset
             self._addresses[name] = builder.constant(elements)
         for name, (first, last) in self._lifetimes().items():
@@ -129,9 +130,13 @@ class Tensors:
 
     def _uses(self) -> Iterator[tuple[str, int]]:
         yield self._graph.input, 0
+        end = len(self._graph.layers)
         for index, layer in enumerate(self._graph.layers):
-            yield from ((name, index) for name in (*layer.inputs, layer.output))
-        yield from ((name, len(self._graph.layers)) for name in self._graph.outputs)
+            # What becomes an output in another type does so when all is done.
+            last = end if isinstance(layer, Dequantize) else index
+            yield from ((name, last) for name in layer.inputs)
+            yield layer.output, index
+        yield from ((name, end) for name in self._graph.outputs)
 
 
 def border_for(window: Window, shape: tuple[int, ...]) -> Padding:
