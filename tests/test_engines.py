@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from tests.engines import SEVERAL, assert_engines_agree, random_input, random_ne
 from tests.graphs import every_kernel
 from tests.random_graphs import KINDS, describe, graphs
 from tests.shared import SHARED, needs_shared
-from tinymbn import Interpreter, load_model
+from tinymbn import Graph, Interpreter, load_model
+from tinymbn.graph import Quant, Tensor
+from tinymbn.host.lowering import lower
 from tinymbn.host.weighted import Scaling
 from tinymbn.kernels.fast import host, instruction_set
-from tinymbn.layers import Activation
+from tinymbn.kernels.fast.parameters import Code
+from tinymbn.layers import Activation, AnyLayer, Dequantize, Lookup, Pad, Transpose
 from tinymbn.paths import SHIPPED_MODEL
 
 MODELS = [path for path in sorted((SHARED / "models").glob("*.tflite")) if "float" not in path.name]
@@ -42,6 +46,33 @@ def test_real_models(path: Path) -> None:
     graph = load_model(path)
     seeds = range(2, 3) if graph.macs > 100_000_000 else range(3)
     assert_engines_agree(graph, *(random_input(graph, seed) for seed in seeds), threads=2)
+
+
+def test_a_real_output_that_is_made_early_outlives_what_follows() -> None:
+    quant = Quant(0.5, 3)
+    names = ["x", "early", "y0", "y1", "y2", "late"]
+    tensors = [Tensor(name, (4, 5, 8), quant) for name in names]
+    tensors += [Tensor("early real", (4, 5, 8), None, "float32"), Tensor("late real", (4, 5, 8), None, "float32")]
+    table = np.arange(-128, 128).astype(np.int8)[::-1].copy()
+    layers: list[AnyLayer] = [Lookup("0", ("x",), "early", "hard_swish", table)]
+    layers += [Dequantize("1", ("early",), "early real")]
+    chain = ["x", "y0", "y1", "y2", "late"]
+    for k, (read, made) in enumerate(pairwise(chain)):
+        layers.append(Lookup(f"chain {k}", (read,), made, "hard_swish", np.roll(table, k + 1)))
+    layers += [Dequantize("last", ("late",), "late real")]
+    outputs = ("early real", "late real")
+    graph = Graph("two", {tensor.name: tensor for tensor in tensors}, tuple(layers), "x", outputs)
+    assert_engines_agree(graph, *(random_input(graph, seed) for seed in range(3)))
+
+
+@needs_shared
+def test_a_padded_map_is_the_map_with_its_border() -> None:
+    """Padding moves no bytes; the transposition does."""
+    graph = load_model(SHARED / "models" / "mcunet_vww.tflite")
+    kinds = [type(layer) for layer in graph.layers]
+    assert Pad in kinds
+    codes = lower(graph, host.SET, 1).program.table[:, 0].tolist()
+    assert codes.count(Code.MOVE) == kinds.count(Transpose)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
