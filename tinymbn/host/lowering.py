@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tinymbn import fixedpoint
 from tinymbn.graph import Graph
 from tinymbn.host.placement import Placement
-from tinymbn.host.program import Address, Program, ProgramBuilder
+from tinymbn.host.program import Address, Parameter, Program, ProgramBuilder
 from tinymbn.host.tensors import Tensors
 from tinymbn.host.weighted import Operand, Scaling, WeightedLowering
 from tinymbn.kernels.fast import packing
@@ -337,9 +337,23 @@ class _Lowering:
 
     # ---------------------------------------------------------------------------------- elementwise
 
-    def _add(self, layer: Add) -> None:
+    def _binary(self, layer: Add | Mul) -> tuple[Operand, Operand, Operand, dict[str, Parameter]]:
+        """Both operands and the output, and where their rows stand."""
         (a, a_first), (b, b_first) = (self._whole(name, layer.output) for name in layer.inputs)
         made = self._operand(layer.output)
+        rows: dict[str, Parameter] = {
+            "a": a_first,
+            "a_row": a.placement.row * self._size,
+            "b": b_first,
+            "b_row": b.placement.row * self._size,
+            "output": self._tensors.first(layer.output),
+            "output_row": made.placement.row * self._size,
+            "run": made.placement.columns * made.placement.pixel,
+        }
+        return a, b, made, rows
+
+    def _add(self, layer: Add) -> None:
+        a, b, made, rows = self._binary(layer)
         scalings = (
             (layer.a_multiplier, layer.a_shift),
             (layer.b_multiplier, layer.b_shift),
@@ -360,13 +374,7 @@ class _Lowering:
             Code.ADD,
             ADDITION,
             made.placement.rows,
-            a=a_first,
-            a_row=a.placement.row * self._size,
-            b=b_first,
-            b_row=b.placement.row * self._size,
-            output=self._tensors.first(layer.output),
-            output_row=made.placement.row * self._size,
-            run=made.placement.columns * made.placement.pixel,
+            **rows,
             a_zero=a.zero_point + self._isa.offset,
             b_zero=b.zero_point + self._isa.offset,
             constants=self._builder.constant(np.concatenate(constants)),
@@ -383,19 +391,12 @@ class _Lowering:
         )
 
     def _mul(self, layer: Mul) -> None:
-        (a, a_first), (b, b_first) = (self._whole(name, layer.output) for name in layer.inputs)
-        made = self._operand(layer.output)
+        a, b, made, rows = self._binary(layer)
         self._builder.add(
             Code.MULTIPLY,
             MULTIPLICATION,
             made.placement.rows,
-            a=a_first,
-            a_row=a.placement.row * self._size,
-            b=b_first,
-            b_row=b.placement.row * self._size,
-            output=self._tensors.first(layer.output),
-            output_row=made.placement.row * self._size,
-            run=made.placement.columns * made.placement.pixel,
+            **rows,
             a_zero=a.zero_point,
             b_zero=b.zero_point,
             multiplier=layer.multiplier,
