@@ -12,7 +12,7 @@ ROWS = (
     ("archive", "fixedpoint", "paths", "terminal"),
     ("errors",),
     ("files",),
-    ("layers", "preprocessing", "kernels", "link"),
+    ("layers", "preprocessing", "kernels", "link", "architectures"),
     ("graph", "board", "elf", "toolchain"),
     ("host", "plain"),
     ("image", "labels", "interpreter", "model_file", "board_rules", "emulators", "ports", "uf2"),

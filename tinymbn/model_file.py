@@ -15,7 +15,7 @@ import os
 import re
 import types
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from tinymbn import layers
 from tinymbn.archive import RECORD_BYTES, directory_bytes
-from tinymbn.errors import ModelError
+from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.files import read_file, write_file
 from tinymbn.graph import Graph, Source, Tensor
 from tinymbn.preprocessing import Preprocessing
 
 FORMAT = "tinymbn-model"
+FLOAT_FORMAT = "tinymbn-float-model"
 VERSION = 1
 ROUNDING = "double"  # ``fixedpoint.requantize`` rounds twice; ``requantize_once``, of dense layers, once
 
@@ -55,7 +56,7 @@ _MAX_DIRECTORY_BYTES = 1 << 21
 _KINDS: dict[str, Any] = {kind.kind: kind for kind in get_args(layers.AnyLayer)}
 # What NDArray[...] is made of: an alias of ndarray, from NumPy 2.5 on a type alias of its own.
 _ARRAY_HINTS = (np.ndarray, get_origin(NDArray[np.int8]))
-_ARRAY_TYPES: Mapping[str, np.dtype[Any]] = {"|i1": np.dtype("int8"), "<i4": np.dtype("<i4"), "|u1": np.dtype("uint8")}
+_ARRAY_TYPES: Mapping[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("|i1", "<i4", "|u1", "<f4")}
 # As NumPy writes it: magic, version 1.0, length, a dictionary, spaces, a line feed.
 _NPY_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[|<>=\w]{1,8})', 'fortran_order': False, "
@@ -87,23 +88,31 @@ def to_bytes(graph: Graph) -> bytes:
         "version": VERSION,
         "rounding": ROUNDING,
         "name": graph.name,
-        "source": _encode(graph.source, "source", arrays),
-        "preprocessing": _encode(graph.preprocessing, "preprocessing", arrays),
+        "source": encode(graph.source, "source", arrays),
+        "preprocessing": encode(graph.preprocessing, "preprocessing", arrays),
         "input": graph.input,
         "outputs": list(graph.outputs),
-        "tensors": [_encode(tensor, "", arrays) for tensor in graph.tensors.values()],
+        "tensors": [encode(tensor, "", arrays) for tensor in graph.tensors.values()],
         "constants": {
-            name: _encode(values, f"constant_{i:03}", arrays)
-            for i, (name, values) in enumerate(graph.constants.items())
+            name: encode(values, f"constant_{i:03}", arrays) for i, (name, values) in enumerate(graph.constants.items())
         },
         "layers": [
-            {"kind": layer.kind, **_encode(layer, f"layer_{i:03}", arrays)} for i, layer in enumerate(graph.layers)
+            {"kind": layer.kind, **encode(layer, f"layer_{i:03}", arrays)} for i, layer in enumerate(graph.layers)
         ],
     }
+    return pack(header, graph.labels, arrays)
+
+
+def pack(header: Mapping[str, Any], labels: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The ``.npz`` file of a header, labels and the arrays that the header names, in memory.
+
+    Raises:
+        ModelError: the header would be too large to be read again.
+    """
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     _check_header_size(text)
-    labels = "\n".join(graph.labels).encode()
-    members = {_HEADER: np.frombuffer(text, np.uint8), _LABELS: np.frombuffer(labels, np.uint8), **arrays}
+    lines = "\n".join(labels).encode()
+    members = {_HEADER: np.frombuffer(text, np.uint8), _LABELS: np.frombuffer(lines, np.uint8), **arrays}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, values in members.items():
@@ -125,18 +134,18 @@ def fingerprint(graph: Graph) -> str:
     return hashlib.sha256(to_bytes(bare)).hexdigest()
 
 
-def _encode(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
+def encode(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """A value as JSON; arrays go into ``arrays``, under a name made of the path to them."""
     if isinstance(value, np.ndarray):
         arrays[path] = value
         return {"array": path}
     if dataclasses.is_dataclass(value):
         return {
-            field.name: _encode(getattr(value, field.name), f"{path}.{field.name}", arrays)
+            field.name: encode(getattr(value, field.name), f"{path}.{field.name}", arrays)
             for field in dataclasses.fields(value)
         }
     if isinstance(value, tuple):
-        return [_encode(item, path, arrays) for item in value]
+        return [encode(item, path, arrays) for item in value]
     return value
 
 
@@ -152,12 +161,22 @@ def read_npz(path: str | os.PathLike[str]) -> Graph:
     path = Path(path)
     data = read_file(path, ModelError, _MAX_FILE_BYTES)
     try:
-        return _to_graph(_read_arrays(data))
+        arrays = unpack(data)
+        header = parse_header(arrays)
+        if header["format"] == FLOAT_FORMAT:
+            problem = "a float model; tinymbn runs int8: quantise it first: tinymbn quantize"
+            raise UnsupportedError(f"{problem} {path.name} --calibrate PICTURES -o model.npz")
+        return _to_graph(header, arrays)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
-def _read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+def unpack(data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of a ``.npz`` file, of which nothing is trusted.
+
+    Raises:
+        ModelError: it is damaged or foreign.
+    """
     directory = directory_bytes(data[-RECORD_BYTES:])
     if directory is None or not data.startswith(b"PK\3\4"):
         raise ModelError("damaged, or not a tinymbn model: it does not begin and end as a .npz does")
@@ -199,7 +218,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
         raise ModelError(f"member {info.filename!r} is not a .npy array of version 1.0 in C order")
     dtype = _ARRAY_TYPES.get(header["dtype"].decode())
     if dtype is None:
-        raise ModelError(f"member {info.filename!r} holds {header['dtype'].decode()!r}; expected int8, int32 or uint8")
+        found = header["dtype"].decode()
+        raise ModelError(f"member {info.filename!r} holds {found!r}; expected int8, int32, uint8 or float32")
     shape = tuple(int(length) for length in header["shape"].split(b",") if length.strip())
     if len(header[0]) + math.prod(shape) * dtype.itemsize != len(data):
         raise ModelError(f"member {info.filename!r} has other bytes than shape {str(shape)[:40]} needs")
@@ -207,12 +227,12 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]
     return array if array.flags.aligned else array.copy()
 
 
-def _to_graph(arrays: Mapping[str, NDArray[Any]]) -> Graph:
-    header = _parse_header(arrays)
+def _to_graph(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Graph:
+    require_fields(header, _FIELDS)
     unused = dict(arrays)
 
     def field(name: str, hint: Any) -> Any:
-        return _decode(hint, header[name], name, unused)
+        return decode(hint, header[name], name, unused)
 
     tensors = field("tensors", tuple[Tensor, ...])
     raw_layers, constants = header["layers"], header["constants"]
@@ -226,22 +246,32 @@ def _to_graph(arrays: Mapping[str, NDArray[Any]]) -> Graph:
     graph = Graph(
         name=field("name", str),
         tensors=by_name,
-        layers=tuple(_decode_layer(raw, f"layers[{i}]", unused) for i, raw in enumerate(raw_layers)),
+        layers=tuple(decode_layer(_KINDS, raw, f"layers[{i}]", unused) for i, raw in enumerate(raw_layers)),
         input=field("input", str),
         outputs=field("outputs", tuple[str, ...]),
         constants={
-            name: _decode(NDArray[np.int8], raw, f"constants[{name!r}]", unused) for name, raw in constants.items()
+            name: decode(NDArray[np.int8], raw, f"constants[{name!r}]", unused) for name, raw in constants.items()
         },
-        labels=_decode_labels(arrays),
+        labels=decode_labels(arrays),
         preprocessing=field("preprocessing", Preprocessing),
         source=field("source", Source),
     )
-    for name in set(unused) - {_HEADER, _LABELS}:
-        raise ModelError(f"member '{name[:40]}.npy' belongs to no layer")
+    require_all_used(unused)
     return graph
 
 
-def _parse_header(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def require_all_used(unused: Collection[str]) -> None:
+    """Refuse arrays that no layer has taken."""
+    for name in set(unused) - {_HEADER, _LABELS}:
+        raise ModelError(f"member '{name[:40]}.npy' belongs to no layer")
+
+
+def parse_header(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The header of a model of either format, of a version that is known.
+
+    Raises:
+        ModelError: there is none, or it is not one of these.
+    """
     if _HEADER not in arrays or arrays[_HEADER].dtype != np.uint8:
         raise ModelError("not a tinymbn model: it has no header")
     text = arrays[_HEADER].tobytes()
@@ -250,20 +280,24 @@ def _parse_header(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"its header is not JSON: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") not in (FORMAT, FLOAT_FORMAT):
         raise ModelError("not a tinymbn model: its header does not say so")
     version = header.get("version")
     if version != VERSION:
         raise ModelError(
             f"format {str(version)[:20]}; this tinymbn reads format {VERSION}; import the model again, or upgrade"
         )
-    if header.get("rounding") != ROUNDING:
+    if header["format"] == FORMAT and header.get("rounding") != ROUNDING:
         raise ModelError(f"rounding {str(header.get('rounding'))[:20]!r}; this tinymbn computes {ROUNDING!r}")
-    for name in _FIELDS - set(header):
-        raise ModelError(f"header: {name!r} is missing")
-    for name in set(header) - _FIELDS:
-        raise ModelError(f"header: {name[:40]!r} is not known")
     return header
+
+
+def require_fields(header: Mapping[str, Any], fields: Set[str]) -> None:
+    """Refuse a header that has not these fields alone."""
+    for name in fields - set(header):
+        raise ModelError(f"header: {name!r} is missing")
+    for name in set(header) - fields:
+        raise ModelError(f"header: {name[:40]!r} is not known")
 
 
 def _check_header_size(text: bytes) -> None:
@@ -275,7 +309,8 @@ def _check_header_size(text: bytes) -> None:
         raise ModelError(f"its header has {values} values; expected at most {_MAX_HEADER_VALUES}")
 
 
-def _decode_labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+def decode_labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """The labels; empty where there are none."""
     if _LABELS not in arrays:
         raise ModelError("member 'labels.npy' is missing")
     try:
@@ -285,16 +320,20 @@ def _decode_labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
     return tuple(text.split("\n")) if text else ()
 
 
-def _decode_layer(raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> layers.AnyLayer:
+def decode_layer(kinds: Mapping[str, Any], raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """The layer, of one of these kinds, that JSON stands for.
+
+    Raises:
+        ModelError: it stands for none.
+    """
     kind = raw.get("kind") if isinstance(raw, dict) else None
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ModelError(f"header: {where}: {str(kind)[:40]!r} is not a layer kind")
     fields = {name: value for name, value in raw.items() if name != "kind"}
-    layer: layers.AnyLayer = _decode(_KINDS[kind], fields, where, arrays)
-    return layer
+    return decode(kinds[kind], fields, where, arrays)
 
 
-def _decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> Any:
+def decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """The value of type ``hint`` that the JSON ``raw`` stands for.
 
     Raises:
@@ -315,20 +354,20 @@ def _decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) ->
         names = [field.name for field in dataclasses.fields(hint)]
         if not isinstance(raw, dict) or set(raw) != set(names):
             raise refuse(f"an object with {', '.join(names)}")
-        return hint(**{name: _decode(hints[name], raw[name], f"{where}.{name}", arrays) for name in names})
+        return hint(**{name: decode(hints[name], raw[name], f"{where}.{name}", arrays) for name in names})
     if origin is tuple:
         if not isinstance(raw, list):
             raise refuse("a list")
         items = args[:1] * len(raw) if args[-1] is Ellipsis else args
         if len(items) != len(raw):
             raise refuse(f"a list of {len(items)}")
-        return tuple(_decode(item, one, where, arrays) for item, one in zip(items, raw, strict=True))
+        return tuple(decode(item, one, where, arrays) for item, one in zip(items, raw, strict=True))
     if origin is Literal:
         if not isinstance(raw, str) or raw not in args:
             raise refuse(" or ".join(args))
         return raw
     if origin in (Union, types.UnionType):
-        return None if raw is None else _decode(args[0], raw, where, arrays)
+        return None if raw is None else decode(args[0], raw, where, arrays)
     if hint is float and type(raw) is int and abs(raw) < 2**53:
         raw = float(raw)
     if type(raw) is not hint or (hint is int and abs(raw) >= 2**63):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinymbn import labels
 from tinymbn.graph import Graph, Tensor
 from tinymbn.image import pixel_table
-from tinymbn.layers import AnyLayer, AveragePool, Conv2D, Depthwise, Lookup, MaxPool
+from tinymbn.layers import AnyLayer, Lookup
+from tinymbn.layers.windowed import Windowed
 from tinymbn.terminal import shape_text
+
+if TYPE_CHECKING:
+    from tinymbn.quantize.float_graph import FloatGraph
+    from tinymbn.quantize.float_layers import AnyFloatLayer
 
 SCHEMA = 1  # of all JSON that tinymbn prints; raised when a field goes or changes its meaning
 
 
-def kind_text(layer: AnyLayer) -> str:
+def kind_text(layer: AnyLayer | AnyFloatLayer) -> str:
     """A layer's kind with its geometry: ``depthwise 3x3/2`` has stride 2, ``conv2d 3x3 d2`` dilation 2."""
     if isinstance(layer, Lookup):
         return layer.function
-    if not isinstance(layer, Conv2D | Depthwise | AveragePool | MaxPool):
+    if not isinstance(layer, Windowed):
         return layer.kind
     window = layer.window
     text = f"{layer.kind} {shape_text(window.kernel)}"
@@ -93,6 +98,37 @@ def model_values(graph: Graph) -> dict[str, Any]:
                 "inputs": [tensor_values(graph.tensors[name]) for name in layer.inputs],
                 "output": tensor_values(graph.tensors[layer.output]),
                 "macs": layer.macs(graph.tensors[layer.output].shape),
+                "parameters": layer.parameters,
+            }
+            for index, layer in enumerate(graph.layers)
+        ],
+    }
+
+
+def float_model_values(graph: FloatGraph) -> dict[str, Any]:
+    """A float model for JSON: everything but the numbers in its weights.
+
+    ``parameters`` are weights and one bias a channel, with batch-norms folded; ``macs`` are of convolutions and
+    dense layers.
+    """
+    shapes = graph.shapes
+    return {
+        "schema": SCHEMA,
+        "name": graph.name,
+        "input": {"name": graph.input, "type": "float32", "shape": list(graph.input_shape)},
+        "outputs": [{"name": name, "type": "float32", "shape": list(shapes[name])} for name in graph.outputs],
+        "labels": list(graph.labels),
+        "macs": graph.macs,
+        "parameters": graph.parameters,
+        "layers": [
+            {
+                "index": index,
+                "name": layer.name,
+                "kind": layer.kind,
+                "description": kind_text(layer),
+                "inputs": [{"name": name, "shape": list(shapes[name])} for name in layer.inputs],
+                "output": {"name": layer.output, "shape": list(shapes[layer.output])},
+                "macs": layer.macs(shapes[layer.output]),
                 "parameters": layer.parameters,
             }
             for index, layer in enumerate(graph.layers)

@@ -12,6 +12,7 @@ from tinymbn.columns import Column, new_console, print_columns, show
 from tinymbn.graph import Graph, Tensor
 from tinymbn.inference import LayerOutput, LayerTime
 from tinymbn.layers import AnyLayer
+from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.summary import kind_text, preprocessing_text
 from tinymbn.terminal import printable, shape_text
 
@@ -56,6 +57,33 @@ def print_model(graph: Graph) -> None:
     )
     print()
     print(f"{len(layers)} layers, {graph.macs:,} MACs, {graph.parameters:,} weights and biases")
+
+
+def print_float_model(graph: FloatGraph) -> None:
+    """What ``tinymbn info`` shows of a float model."""
+    console = new_console()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("model", _bold(printable(graph.name)))
+    facts.add_row("input", f"{printable(graph.input)}: float32 {shape_text(graph.input_shape)}")
+    for name in graph.outputs:
+        facts.add_row("output", f"{printable(name)}: float32 {shape_text(graph.shapes[name])}")
+    facts.add_row("to run it", "quantise it first: tinymbn quantize MODEL --calibrate PICTURES -o model.npz")
+    show(console, facts)
+    print()
+    layers, shapes = graph.layers, graph.shapes
+    print_columns(
+        console,
+        Column("layer", [layer.name for layer in layers], rank=2),
+        Column("kind", [kind_text(layer) for layer in layers]),
+        Column("input", [" ".join(shape_text(shapes[name]) for name in layer.inputs) for layer in layers], rank=3),
+        Column("output", [shape_text(shapes[layer.output]) for layer in layers]),
+        Column("MACs", [_count(layer.macs(shapes[layer.output])) for layer in layers], right=True),
+        Column("weights", [_count(layer.parameters) for layer in layers], right=True),
+    )
+    print()
+    print(f"{len(layers)} layers, {graph.macs:,} MACs, {graph.parameters:,} weights and biases with batch-norms folded")
 
 
 def print_layer_outputs(summaries: Sequence[LayerOutput]) -> None:

@@ -152,6 +152,9 @@ def info(model: Path | None, as_json: bool) -> None:
 
     MODEL is a .npz or .tflite file. Left out, it is model.npz in this folder, else the model that ships.
     """
+    if model is not None and _is_float_model(model):
+        _float_info(model, as_json=as_json)
+        return
     graph = arguments.load(model)
     if as_json:
         from tinymbn.summary import model_values
@@ -161,6 +164,26 @@ def info(model: Path | None, as_json: bool) -> None:
     from tinymbn.tables import print_model
 
     print_model(graph)
+
+
+def _is_float_model(path: Path) -> bool:
+    from tinymbn.quantize.float_file import is_float_model
+
+    return path.suffix.lower() == ".npz" and is_float_model(path)
+
+
+def _float_info(path: Path, *, as_json: bool) -> None:
+    from tinymbn.quantize.float_file import load_float_model
+
+    graph = load_float_model(path)
+    if as_json:
+        from tinymbn.summary import float_model_values
+
+        click.echo(json.dumps(float_model_values(graph), indent=2))
+        return
+    from tinymbn.tables import print_float_model
+
+    print_float_model(graph)
 
 
 def _preprocessing(

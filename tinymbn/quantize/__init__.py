@@ -1,8 +1,11 @@
 """From a float network to an int8 Graph: describe it, fold it, calibrate it, convert it."""
 
+from tinymbn.architectures import Architecture, Stage, architecture, mobilenet_v1, mobilenet_v2
 from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape, Window, same_padding
+from tinymbn.quantize.builder import build
 from tinymbn.quantize.calibration import Progress, Range, min_max_ranges
 from tinymbn.quantize.conversion import convert
+from tinymbn.quantize.float_file import load_float_model, save_float_model
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_interpreter import FloatInterpreter
 from tinymbn.quantize.float_layers import (
@@ -21,6 +24,14 @@ from tinymbn.quantize.post_training import quantize
 
 __all__ = [
     "AnyFloatLayer",
+    "Architecture",
+    "Stage",
+    "architecture",
+    "build",
+    "load_float_model",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "save_float_model",
     "AveragePool",
     "BatchNorm",
     "FloatAdd",

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from tinymbn.errors import ModelError
 from tinymbn.layers import Activation, AveragePool, MaxPool, Shape
-from tinymbn.quantize.float_layers import AnyFloatLayer
+from tinymbn.preprocessing import Preprocessing
+from tinymbn.quantize.float_layers import AnyFloatLayer, BatchNorm
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,8 @@ class FloatGraph:
         input_shape: without the batch, ``(H, W, C)`` for pictures.
         layers: in running order; each reads only what stands before it.
         outputs: names of tensors.
+        labels: of the classes; empty if unknown.
+        preprocessing: from picture to the real values of the input.
         shapes: of every tensor by name, without the batch; follows from the rest.
 
     Raises:
@@ -32,6 +35,8 @@ class FloatGraph:
     input_shape: Shape
     layers: tuple[AnyFloatLayer, ...]
     outputs: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     shapes: Mapping[str, Shape] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +56,16 @@ class FloatGraph:
         for name in self.outputs:
             self._check(name in shapes, f'output "{name}" is not a tensor')
         object.__setattr__(self, "shapes", MappingProxyType(shapes))
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of an activation with a weight in convolutions and dense layers."""
+        return sum(layer.macs(self.shapes[layer.output]) for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Weights, and one bias a channel: batch-norms are part of both."""
+        return sum(layer.parameters for layer in self.layers if not isinstance(layer, BatchNorm))
 
     def _check(self, condition: bool, problem: str) -> None:
         if not condition:
