@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from tinymbn import __version__
-from tinymbn.commands import devices, evaluation, firmware, model, network, verification
+from tinymbn.commands import devices, evaluation, exploration, firmware, model, network, verification
 from tinymbn.errors import InterruptError, OutputError, TinymbnError
 from tinymbn.terminal import complain
 
@@ -82,7 +82,8 @@ def cli(context: click.Context) -> None:
 
 
 for _command in (
-    *(model.run, evaluation.evaluate, model.info, model.import_model, network.new),
+    *(model.run, evaluation.evaluate, model.info, model.import_model),
+    *(network.new, exploration.explore),
     *(firmware.plan, firmware.codegen, firmware.build, firmware.flash, firmware.deploy),
     *(verification.verify, verification.profile),
     *(devices.boards, devices.ports, devices.doctor),
