@@ -15,11 +15,11 @@ from torch_mobilenet import EPSILON, Network
 from tinymbn.quantize import build, mobilenet_v1, save_float_model
 
 ALPHA = 0.5
-RESOLUTION = 64
+RESOLUTION = 48
 SEED = 1
 BATCH = 128
 LEARNING_RATE = 6e-3
-_SHIFT = 6  # pixels that a picture is moved by at most
+_SHIFT = 5  # pixels that a picture is moved by at most
 
 
 def train(network: Network, pictures: torch.Tensor, labels: torch.Tensor, epochs: int) -> None:
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("training", type=Path, help="a .npz of jpeg, offsets, labels; or class folders")
     parser.add_argument("-o", "--output", type=Path, default=Path("cifar10_float.npz"))
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=22)
     given = parser.parse_args()
     torch.manual_seed(SEED)
     pictures, labels = load(given.training, RESOLUTION)
