@@ -3,7 +3,7 @@
 from tinymbn.architectures import Architecture, Stage, architecture, mobilenet_v1, mobilenet_v2
 from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape, Window, same_padding
 from tinymbn.quantize.builder import build
-from tinymbn.quantize.calibration import Progress, Range, min_max_ranges
+from tinymbn.quantize.calibration import Observed, Progress, min_max_ranges, observe, ranges
 from tinymbn.quantize.conversion import convert
 from tinymbn.quantize.float_file import load_float_model, save_float_model
 from tinymbn.quantize.float_graph import FloatGraph
@@ -20,6 +20,7 @@ from tinymbn.quantize.float_layers import (
     Relu,
 )
 from tinymbn.quantize.folding import fold
+from tinymbn.quantize.histogram import Histogram, Method, Range, best_range
 from tinymbn.quantize.post_training import quantize
 
 __all__ = [
@@ -42,6 +43,12 @@ __all__ = [
     "FloatInterpreter",
     "FloatMean",
     "FloatSoftmax",
+    "Histogram",
+    "Method",
+    "Observed",
+    "best_range",
+    "observe",
+    "ranges",
     "MaxPool",
     "Padding",
     "Progress",

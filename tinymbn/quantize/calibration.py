@@ -1,9 +1,9 @@
-"""Collects the range of every tensor of a float graph over calibration pictures; decides no scale."""
+"""Watches every tensor of a float graph over calibration pictures; decides no scale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +11,36 @@ from numpy.typing import NDArray
 from tinymbn.errors import ImageError, ModelError
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_interpreter import FloatInterpreter
+from tinymbn.quantize.histogram import Histogram, Method, Range, best_range
 
 Progress = Callable[[int], None]
 
 
-class Range(NamedTuple):
-    """The real values that a tensor takes."""
+@dataclass
+class Observed:
+    """What was seen of a tensor.
 
-    low: float
-    high: float
+    Attributes:
+        histogram: of its values.
+        mean: of each channel, the last axis.
+    """
+
+    histogram: Histogram = field(default_factory=Histogram)
+    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    _pictures: int = 0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Count one picture's values."""
+        self.histogram.add(values)
+        mean = values.mean(axis=tuple(range(values.ndim - 1)), dtype=np.float64)
+        self._pictures += 1
+        self.mean = mean if self._pictures == 1 else self.mean + (mean - self.mean) / self._pictures
 
 
-def min_max_ranges(
+def observe(
     graph: FloatGraph, pictures: Iterable[NDArray[np.float32]], progress: Progress | None = None
-) -> dict[str, Range]:
-    """The least and greatest value of every tensor over all pictures.
+) -> dict[str, Observed]:
+    """Every tensor over all pictures; memory does not grow with their number.
 
     Args:
         graph: what to run; calibrate what is converted, so fold first.
@@ -37,14 +52,12 @@ def min_max_ranges(
         ImageError: a picture has another shape.
     """
     interpreter = FloatInterpreter(graph)
-    ranges: dict[str, Range] = {}
+    seen: dict[str, Observed] = {}
 
     def see(name: str, values: NDArray[np.float32]) -> None:
-        low, high = float(values.min()), float(values.max())
-        if not np.isfinite([low, high]).all():
+        if not np.isfinite([values.min(), values.max()]).all():
             raise ModelError(f'float model {graph.name!r}: tensor "{name}" is not finite in calibration')
-        old = ranges.get(name, Range(low, high))
-        ranges[name] = Range(min(low, old.low), max(high, old.high))
+        seen.setdefault(name, Observed()).add(values)
 
     for done, picture in enumerate(pictures, start=1):
         if np.shape(picture) != graph.input_shape:
@@ -57,6 +70,18 @@ def min_max_ranges(
             see(layer.output, values)
         if progress is not None:
             progress(done)
-    if not ranges:
+    if not seen:
         raise ModelError(f"float model {graph.name!r}: no calibration pictures; expected one or more")
-    return ranges
+    return seen
+
+
+def ranges(seen: Mapping[str, Observed], method: Method = "minmax") -> dict[str, Range]:
+    """The range of each tensor to be spread over int8, see ``histogram.best_range``."""
+    return {name: best_range(observed.histogram, method) for name, observed in seen.items()}
+
+
+def min_max_ranges(
+    graph: FloatGraph, pictures: Iterable[NDArray[np.float32]], progress: Progress | None = None
+) -> dict[str, Range]:
+    """The least and greatest value of every tensor over all pictures; arguments and errors as ``observe``."""
+    return ranges(observe(graph, pictures, progress))

@@ -31,7 +31,6 @@ from tinymbn.layers import (
     Weights,
 )
 from tinymbn.preprocessing import Preprocessing
-from tinymbn.quantize.calibration import Range
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_layers import (
     AnyFloatLayer,
@@ -45,6 +44,7 @@ from tinymbn.quantize.float_layers import (
     FloatWeighted,
     Relu,
 )
+from tinymbn.quantize.histogram import Range
 
 if sys.version_info >= (3, 11):
     from typing import assert_never
@@ -67,6 +67,7 @@ def convert(
     graph: FloatGraph,
     ranges: Mapping[str, Range],
     *,
+    means: Mapping[str, NDArray[np.float64]] | None = None,
     labels: Sequence[str] = (),
     preprocessing: Preprocessing = _GUESS,
 ) -> Graph:
@@ -75,6 +76,8 @@ def convert(
     Args:
         graph: as ``fold`` leaves it.
         ranges: of every tensor, by name; each is widened to contain 0.
+        means: of each channel of every tensor. With them biases make up for what rounding the weights changes on the
+            average (Nagel et al. 2019, Data-free quantization, section 4.2); None: they are rounded as they are.
         labels: of the classes.
         preprocessing: from picture to input.
 
@@ -92,7 +95,8 @@ def convert(
         quants[layer.output] = made = _output_quant(layer, sources[0], ranges[layer.output])
         try:
             with np.errstate(over="ignore"):  # an infinite scale is a ValueError of fixedpoint
-                layers.append(_convert_layer(layer, sources, made, graph.shapes[layer.inputs[0]]))
+                mean = None if means is None else means[layer.inputs[0]]
+                layers.append(_convert_layer(layer, sources, made, graph.shapes[layer.inputs[0]], mean))
         except ValueError as error:
             raise ModelError(f'layer "{layer.name}": {layer.kind}: {error}') from error
     return Graph(
@@ -126,17 +130,23 @@ def _output_quant(layer: AnyFloatLayer, source: Quant, values: Range) -> Quant:
             return quant_of_range(values)
 
 
-def _convert_layer(layer: AnyFloatLayer, sources: list[Quant], made: Quant, input_shape: tuple[int, ...]) -> AnyLayer:
+def _convert_layer(
+    layer: AnyFloatLayer,
+    sources: list[Quant],
+    made: Quant,
+    input_shape: tuple[int, ...],
+    mean: NDArray[np.float64] | None,
+) -> AnyLayer:
     name, inputs, output, source = layer.name, layer.inputs, layer.output, sources[0]
     match layer:
         case FloatConv2D():
-            weights, activation = quantize_weights(layer, source, made), _activation(layer.activation, made)
+            weights, activation = quantize_weights(layer, source, made, mean), _activation(layer.activation, made)
             return Conv2D(name, inputs, output, weights, activation, layer.window)
         case FloatDepthwise():
-            weights, activation = quantize_weights(layer, source, made), _activation(layer.activation, made)
+            weights, activation = quantize_weights(layer, source, made, mean), _activation(layer.activation, made)
             return Depthwise(name, inputs, output, weights, activation, layer.window)
         case FloatDense():
-            weights, steps = quantize_dense_weights(layer, source, made)
+            weights, steps = quantize_dense_weights(layer, source, made, mean)
             return Dense(name, inputs, output, weights, _activation(layer.activation, made), steps)
         case Relu():
             scaling = fixedpoint.multiplier_and_shift(fixedpoint.relu_scale(source.scale, made.scale))
@@ -177,29 +187,51 @@ def weight_scales(layer: FloatWeighted, source: Quant, made: Quant) -> NDArray[n
     return scales
 
 
-def quantize_weights(layer: FloatWeighted, source: Quant, made: Quant) -> Weights:
-    """A convolution's int8 weights in [-127, 127], int32 biases and requantisation from ``source`` to ``made``."""
-    values, bias, factors = _integers(layer, source, made)
+def quantize_weights(
+    layer: FloatWeighted, source: Quant, made: Quant, mean: NDArray[np.float64] | None = None
+) -> Weights:
+    """A convolution's int8 weights in [-127, 127], int32 biases and requantisation from ``source`` to ``made``.
+
+    ``mean``, of each input channel, corrects the biases, see ``convert``.
+    """
+    values, bias, factors = _integers(layer, source, made, mean)
     multipliers, shifts = zip(*map(fixedpoint.multiplier_and_shift, factors), strict=True)
     return Weights(values, bias, np.array(multipliers, np.int32), np.array(shifts, np.int8))
 
 
-def quantize_dense_weights(layer: FloatDense, source: Quant, made: Quant) -> tuple[Weights, NDArray[np.int32] | None]:
+def quantize_dense_weights(
+    layer: FloatDense, source: Quant, made: Quant, mean: NDArray[np.float64] | None = None
+) -> tuple[Weights, NDArray[np.int32] | None]:
     """A dense layer's weights, as ``quantize_weights``, and its steps, as ``fixedpoint.dense_scaling``."""
-    values, bias, factors = _integers(layer, source, made)
+    values, bias, factors = _integers(layer, source, made, mean)
     limits = fixedpoint.accumulator_limits(values, bias, source.zero_point, 0)
     scaling = fixedpoint.dense_scaling(factors, limits)
     return Weights(values, bias, scaling.multiplier, scaling.shift), scaling.steps
 
 
 def _integers(
-    layer: FloatWeighted, source: Quant, made: Quant
+    layer: FloatWeighted, source: Quant, made: Quant, mean: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int8], NDArray[np.int32], list[float]]:
     """Weights, biases, and the real factor from accumulator to output of each channel."""
     scales = weight_scales(layer, source, made)
     units = scales.astype(np.float64)
     steps = layer.weights / layer.along_channels(units)
-    bias = layer.bias / (source.scale * units)
-    factors = fixedpoint.convolution_scales(source.scale, scales, made.scale, single_precision=False)
     values = np.clip(fixedpoint.round_array_half_away(steps), -127, 127).astype(np.int8)
+    real_bias = layer.bias.astype(np.float64)
+    if mean is not None:
+        real_bias -= _rounding_effect(layer, values * layer.along_channels(units) - layer.weights, mean)
+    bias = np.clip(real_bias / (source.scale * units), -_BIAS_LIMIT, _BIAS_LIMIT)
+    factors = fixedpoint.convolution_scales(source.scale, scales, made.scale, single_precision=False)
     return values, fixedpoint.round_array_half_away(bias).astype(np.int32), factors
+
+
+def _rounding_effect(
+    layer: FloatWeighted, errors: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What errors of the weights add to each output channel on inputs of these means, borders left out; (C_out,)."""
+    if isinstance(layer, FloatDepthwise):
+        effect: NDArray[np.float64] = errors.sum(axis=(0, 1)) * np.repeat(mean, layer.channels // len(mean))
+        return effect
+    by_input = errors.sum(axis=(1, 2)) if isinstance(layer, FloatConv2D) else errors
+    # A dense layer may read a map of several rows: then its inputs are not the channels whose means are known.
+    return by_input @ mean if by_input.shape[1] == len(mean) else np.zeros(len(errors))

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from tinymbn.graph import Graph
 from tinymbn.preprocessing import Preprocessing
-from tinymbn.quantize.calibration import Progress, Range, min_max_ranges
+from tinymbn.quantize.calibration import Progress, observe, ranges
 from tinymbn.quantize.conversion import convert
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.folding import fold
+from tinymbn.quantize.histogram import Method, Range
 
 
 def quantize(
@@ -21,6 +22,8 @@ def quantize(
     *,
     input_range: tuple[float, float] | None = None,
     labels: Sequence[str] = (),
+    method: Method = "minmax",
+    correct_biases: bool = True,
     progress: Progress | None = None,
 ) -> Graph:
     """The int8 Graph of a float network: post-training quantisation, per-channel weights.
@@ -31,6 +34,8 @@ def quantize(
         input_range: the real values of pixels 0 and 255. With it the int8 input is pixel - 128; without it
             the input's range is calibrated like any other tensor's.
         labels: of the classes.
+        method: how the range of a tensor is chosen, see ``histogram.best_range``.
+        correct_biases: whether biases make up for what rounding the weights changes on the average.
         progress: called after each picture with the number done.
 
     Raises:
@@ -45,7 +50,9 @@ def quantize(
         if low <= 0 <= high:
             # The int8 range is then this one end to end, and a pixel needs no arithmetic in float.
             preprocessing = Preprocessing(origin="file")
-    ranges = min_max_ranges(folded, pictures, progress)
+    seen = observe(folded, pictures, progress)
+    chosen = ranges(seen, method)
     if input_range is not None:
-        ranges[folded.input] = Range(*input_range)
-    return convert(folded, ranges, labels=labels, preprocessing=preprocessing)
+        chosen[folded.input] = Range(*input_range)
+    means = {name: observed.mean for name, observed in seen.items()} if correct_biases else None
+    return convert(folded, chosen, means=means, labels=labels, preprocessing=preprocessing)
