@@ -83,7 +83,7 @@ def cli(context: click.Context) -> None:
 
 for _command in (
     *(model.run, evaluation.evaluate, model.info, model.import_model),
-    *(network.new, exploration.explore),
+    *(network.new, network.quantize, exploration.explore),
     *(firmware.plan, firmware.codegen, firmware.build, firmware.flash, firmware.deploy),
     *(verification.verify, verification.profile),
     *(devices.boards, devices.ports, devices.doctor),

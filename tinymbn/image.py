@@ -15,7 +15,7 @@ from tinymbn.errors import ImageError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.kernels.quantize import dequantize, from_uint8, quantize, to_uint8
-from tinymbn.preprocessing import Resize
+from tinymbn.preprocessing import Preprocessing, Resize
 
 Array = NDArray[Any]
 
@@ -116,12 +116,17 @@ def to_input(picture: Image.Image, graph: Graph) -> Array:
             f"give it as a .npy array, {expected.dtype} of that shape"
         )
     height, width, channels = expected.shape
-    resized = _resized(picture.convert(_MODES[channels]), (width, height), graph.preprocessing.resize)
-    pixels: Array = np.asarray(resized).reshape(expected.shape)
-    if channels == 3 and graph.preprocessing.channel_order == "bgr":
-        pixels = pixels[:, :, ::-1]
+    pixels = to_pixels(picture, (height, width, channels), graph.preprocessing)
     x: Array = pixel_table(graph)[np.arange(channels), pixels]
     return x
+
+
+def to_pixels(picture: Image.Image, shape: tuple[int, int, int], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """A picture as pixels of a shape ``(H, W, C)``, C 1 or 3, with the channels in the model's order."""
+    height, width, channels = shape
+    resized = _resized(picture.convert(_MODES[channels]), (width, height), preprocessing.resize)
+    pixels: NDArray[np.uint8] = np.asarray(resized, np.uint8).reshape(shape)
+    return pixels[:, :, ::-1] if channels == 3 and preprocessing.channel_order == "bgr" else pixels
 
 
 def pixel_table(graph: Graph) -> Array:

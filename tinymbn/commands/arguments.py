@@ -6,18 +6,20 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tinymbn.errors import OptionError
+from tinymbn.errors import OptionError, TinymbnError
 from tinymbn.paths import SAMPLE_PICTURES, SHIPPED_MODEL
 
 if TYPE_CHECKING:
     from tinymbn.board import Board
     from tinymbn.graph import Graph
     from tinymbn.interpreter import EngineName, Interpreter
+    from tinymbn.preprocessing import Preprocessing
     from tinymbn.toolchain import CompilerName
     from tinymbn.workbench import Request
     from tinymbn_codegen.options import Options
@@ -98,6 +100,64 @@ def generator_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--keep-dead-channels", is_flag=True, help="The same as --without dead_channels."),
     )
+
+
+Prepared = Callable[["Preprocessing"], "Preprocessing"]
+
+
+def preprocessing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands the command ``prepared``: what the user says of pictures, over what was known before."""
+
+    @functools.wraps(command)
+    def gather(
+        *,
+        input_range: tuple[float, ...] | None,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        channel_order: Any,
+        resize: Any,
+        **others: Any,
+    ) -> Any:
+        if (mean is None) != (std is None):
+            raise usage("--mean and --std go together")
+        if input_range is not None and (mean is not None or len(input_range) != 2):
+            problem = "--input-range takes two numbers, and no --mean and --std beside it"
+            raise usage(problem)
+
+        def prepared(before: Preprocessing) -> Preprocessing:
+            from tinymbn.preprocessing import Preprocessing
+
+            after = before  # only the values of pixels may be a guess
+            if input_range is not None:
+                low, high = input_range
+                try:
+                    after = Preprocessing.of_range(low, high)
+                except TinymbnError as error:
+                    raise usage(str(error)) from None
+            elif mean is not None:
+                after = Preprocessing(mean=mean, std=std, origin="user")
+            return replace(after, channel_order=channel_order or before.channel_order, resize=resize or before.resize)
+
+        return command(prepared=prepared, **others)
+
+    return _with_options(
+        gather,
+        click.option("--input-range", type=_numbers, metavar="LOW,HIGH", help="Real values of pixels 0 and 255."),
+        click.option(
+            "--mean", type=_numbers, metavar="A,B,C", help="Taken from a pixel of 0..255; one, or one a channel."
+        ),
+        click.option("--std", type=_numbers, metavar="A,B,C", help="By which the difference is divided."),
+        click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), help="Of the three channels."),
+        resize,
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Real numbers with commas between them: ``123.7,116.3,103.5``."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}; expected numbers with commas between them") from None
 
 
 def firmware_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -229,6 +289,16 @@ def load_board_of(folder: Path, name: str | None) -> Board:
         raise BoardError(
             f'{folder}: made for "{name}": {error}; of a board of your own name the folder with --board'
         ) from None
+
+
+def new_model(output: Path | None) -> Path:
+    """Where a model is written: model.npz in this folder if nothing else is said and it is not there yet."""
+    if output is None:
+        output = MODEL_HERE
+        if output.exists():
+            problem = f"{output} exists; to replace it, say so: -o {output}"
+            raise usage(problem)
+    return output
 
 
 def require_output(path: Path, inputs: Sequence[Path | None]) -> None:

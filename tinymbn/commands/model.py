@@ -11,19 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tinymbn.commands import arguments
-from tinymbn.errors import ImageError, TinymbnError
+from tinymbn.errors import ImageError
 from tinymbn.terminal import complain
 
 if TYPE_CHECKING:
-    from tinymbn.preprocessing import Preprocessing
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    """Real numbers with commas between them: ``123.7,116.3,103.5``."""
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r}; expected numbers with commas between them") from None
+    pass
 
 
 @click.command()
@@ -96,45 +88,26 @@ def run(
 @click.argument("model", type=arguments.FILE)
 @click.option("-o", "--output", type=arguments.FILE, metavar="FILE.npz", help="Default: a new model.npz.")
 @arguments.labels
-@click.option("--input-range", type=_numbers, metavar="LOW,HIGH", help="Real values of pixels 0 and 255.")
-@click.option("--mean", type=_numbers, metavar="A,B,C", help="Taken from a pixel of 0..255; one, or one a channel.")
-@click.option("--std", type=_numbers, metavar="A,B,C", help="By which the difference is divided.")
-@click.option("--channel-order", type=click.Choice(["rgb", "bgr"]), help="Of the three channels.")
-@arguments.resize
+@arguments.preprocessing_options
 def import_model(
     model: Path,
     output: Path | None,
     labels_file: Path | None,
-    input_range: tuple[float, ...] | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    channel_order: Any,
-    resize: Any,
+    prepared: arguments.Prepared,
 ) -> None:
     """Write a .tflite MODEL as .npz.
 
     Labels, and what is to be done to a picture, go with it. A .npz MODEL is taken as well, to change these.
     Mean and std are in the order in which the model takes the channels.
     """
-    if (mean is None) != (std is None):
-        raise arguments.usage("--mean and --std go together")
-    if input_range is not None and (mean is not None or len(input_range) != 2):
-        problem = "--input-range takes two numbers, and no --mean and --std beside it"
-        raise arguments.usage(problem)
-    if output is None:
-        output = arguments.MODEL_HERE
-        if output.exists():
-            problem = f"{output} exists; to replace it, say so: -o {output}"
-            raise arguments.usage(problem)
+    output = arguments.new_model(output)
     arguments.require_output(output, [labels_file, model if model.suffix.lower() != ".npz" else None])
     from tinymbn.labels import with_labels
     from tinymbn.model_file import save_model
     from tinymbn.summary import preprocessing_text
 
     graph = arguments.load(model)
-    graph = replace(
-        graph, preprocessing=_preprocessing(graph.preprocessing, input_range, mean, std, channel_order, resize)
-    )
+    graph = replace(graph, preprocessing=prepared(graph.preprocessing))
     if labels_file is not None:
         graph = with_labels(graph, labels_file)
     picture = preprocessing_text(graph)  # complains of a mean that does not fit the input
@@ -184,26 +157,3 @@ def _float_info(path: Path, *, as_json: bool) -> None:
     from tinymbn.tables import print_float_model
 
     print_float_model(graph)
-
-
-def _preprocessing(
-    before: Preprocessing,
-    input_range: tuple[float, ...] | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    channel_order: Any,
-    resize: Any,
-) -> Preprocessing:
-    """What the user says, over what was known before; only the values of pixels may be a guess."""
-    from tinymbn.preprocessing import Preprocessing
-
-    after = before
-    if input_range is not None:
-        low, high = input_range
-        try:
-            after = Preprocessing.of_range(low, high)
-        except TinymbnError as error:
-            raise arguments.usage(str(error)) from None
-    elif mean is not None:
-        after = Preprocessing(mean=mean, std=std, origin="user")
-    return replace(after, channel_order=channel_order or before.channel_order, resize=resize or before.resize)

@@ -1,8 +1,11 @@
-"""Commands about float networks: new."""
+"""Commands about float networks: new, quantize."""
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,3 +38,72 @@ def new(arch: str, alpha: float, resolution: int, classes: int, channels: str, s
     save_float_model(graph, output)
     size = f"{len(graph.layers)} layers, {graph.macs:,} MACs, {graph.parameters:,} weights and biases"
     click.echo(f"{output}: {graph.name}, float: {size}")
+
+
+@click.command()
+@click.argument("model", type=arguments.FILE)
+@click.option("--calibrate", type=arguments.FILE, required=True, metavar="PICTURES", help="A folder or .npz.")
+@click.option("-o", "--output", type=arguments.FILE, metavar="FILE.npz", help="Default: a new model.npz.")
+@click.option("--pictures", type=click.IntRange(min=1), default=200, metavar="N", help="At most. Default: 200.")
+@click.option(
+    "--method",
+    type=click.Choice(["mse", "minmax", "percentile", "kl"]),
+    default="mse",
+    help="How ranges are chosen. Default: mse.",
+)
+@click.option("--no-bias-correction", is_flag=True, help="Round biases as they are.")
+@arguments.labels
+@arguments.preprocessing_options
+@click.option("--top", type=click.IntRange(min=1), default=10, metavar="K", help="Layers to show. Default: 10.")
+@arguments.as_json
+@arguments.quiet
+def quantize(
+    model: Path,
+    calibrate: Path,
+    output: Path | None,
+    pictures: int,
+    method: Any,
+    no_bias_correction: bool,
+    labels_file: Path | None,
+    prepared: arguments.Prepared,
+    top: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make an int8 model of a float MODEL.
+
+    MODEL is a .npz of tinymbn new, or a .h5 that Keras saved with model.save. Pictures show which values its tensors
+    take: a few dozen of the kind that it will see; labels are not needed. What the value of a pixel is has to be said
+    where the model does not: --input-range -1,1 for most MobileNets.
+    """
+    output = arguments.new_model(output)
+    arguments.require_output(output, [model, labels_file, calibrate])
+    from tinymbn import quantization, quantization_report, terminal
+    from tinymbn.labels import load_labels
+    from tinymbn.model_file import save_model
+    from tinymbn.quantize import quantize as quantized_by
+
+    graph = quantization.load_float(model)
+    how = prepared(graph.preprocessing)
+    found = quantization.CalibrationPictures(graph, how, calibrate, pictures)
+    labels = load_labels(labels_file) if labels_file is not None else graph.labels
+    with closing(terminal.with_progress(iter(found), found.count, quiet=quiet)) as shown:
+        made = quantized_by(
+            graph,
+            shown,
+            preprocessing=how,
+            labels=labels,
+            method=method,
+            correct_biases=not no_bias_correction,
+        )
+    save_model(made, output)
+    qualities = quantization.compare_layers(graph, made, found.first)
+    used = found.count - found.skipped
+    if as_json:
+        click.echo(json.dumps(quantization_report.values(made, qualities, used, found.skipped, method), indent=2))
+        return
+    quantization_report.print_qualities(qualities, top)
+    click.echo("")
+    size = f"{len(made.layers)} layers, {made.macs:,} MACs, {made.parameters:,} weights and biases"
+    skipped = f", {found.skipped} skipped" if found.skipped else ""
+    click.echo(f"{output}: {size}; calibrated on {used} pictures{skipped}")

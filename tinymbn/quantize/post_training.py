@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ def quantize(
     pictures: Iterable[NDArray[np.float32]],
     *,
     input_range: tuple[float, float] | None = None,
+    preprocessing: Preprocessing | None = None,
     labels: Sequence[str] = (),
-    method: Method = "minmax",
+    method: Method = "mse",
     correct_biases: bool = True,
     progress: Progress | None = None,
 ) -> Graph:
@@ -33,6 +35,8 @@ def quantize(
         pictures: what calibrates the activations: real values, each (H, W, C); read once, one at a time.
         input_range: the real values of pixels 0 and 255. With it the int8 input is pixel - 128; without it
             the input's range is calibrated like any other tensor's.
+        preprocessing: from picture to real values, in place of ``input_range``; what it says of resizing and the order
+            of channels is kept.
         labels: of the classes.
         method: how the range of a tensor is chosen, see ``histogram.best_range``.
         correct_biases: whether biases make up for what rounding the weights changes on the average.
@@ -43,16 +47,16 @@ def quantize(
         ImageError: a picture has another shape than the input.
     """
     folded = fold(graph)
-    preprocessing = Preprocessing()
     if input_range is not None:
-        low, high = input_range
-        preprocessing = Preprocessing.of_range(low, high, origin="file")
-        if low <= 0 <= high:
-            # The int8 range is then this one end to end, and a pixel needs no arithmetic in float.
-            preprocessing = Preprocessing(origin="file")
+        preprocessing = Preprocessing.of_range(*input_range, origin="file")
     seen = observe(folded, pictures, progress)
     chosen = ranges(seen, method)
-    if input_range is not None:
-        chosen[folded.input] = Range(*input_range)
+    preprocessing = preprocessing or Preprocessing()
+    table = preprocessing.real_values(graph.input_shape[-1])
+    if table is not None:
+        low, high = chosen[folded.input] = Range(float(table.min()), float(table.max()))
+        if low <= 0 <= high and (table == table[0]).all():
+            # The int8 range is then this one end to end, and a pixel needs no arithmetic in float.
+            preprocessing = replace(preprocessing, mean=None, std=None)
     means = {name: observed.mean for name, observed in seen.items()} if correct_biases else None
     return convert(folded, chosen, means=means, labels=labels, preprocessing=preprocessing)

@@ -1,0 +1,244 @@
+"""From a float model and a folder of pictures to int8, by the command; and Keras' files on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.command_line import Run
+from tests.shared import SHARED, needs_shared
+from tinymbn import Interpreter, load_model
+from tinymbn.architectures import mobilenet_v1
+from tinymbn.dataset import open_dataset
+from tinymbn.image import load_picture, to_input
+from tinymbn.quantize import FloatInterpreter, Histogram, Method, best_range, build, save_float_model
+
+h5py = pytest.importorskip("h5py")
+
+METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "kl")
+
+
+def write_pictures(folder: Path, count: int = 6, size: tuple[int, int] = (40, 30)) -> Path:
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for k in range(count):
+        Image.fromarray(chance.integers(0, 256, (*size, 3)).astype(np.uint8)).save(folder / f"{k}.png")
+    return folder
+
+
+def write_model(path: Path) -> None:
+    save_float_model(build(mobilenet_v1(0.1), 32, 4), path)
+
+
+def test_a_model_that_new_made_becomes_int8(run: Run) -> None:
+    write_model(Path("net.npz"))
+    write_pictures(Path("pictures"))
+    done = run("quantize", "net.npz", "--calibrate", "pictures", "-o", "model.npz")
+    assert done.code == 0, done.err
+    assert "calibrated on 6 pictures" in done.out
+    assert "SQNR dB" in done.out
+    assert run("run", "model.npz", "pictures/0.png").code == 0
+    assert load_model("model.npz").preprocessing.mean is None  # -1..1 is the int8 range end to end
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_gives_layers_that_are_near(run: Run, method: str) -> None:
+    write_model(Path("net.npz"))
+    write_pictures(Path("pictures"), 12)
+    done = run("quantize", "net.npz", "--calibrate", "pictures", "-o", "model.npz", "--method", method, "--json")
+    values = json.loads(done.out)
+    assert values["pictures"] == 12
+    assert values["method"] == method
+    least = 5 if method == "kl" else 15
+    assert all(layer["sqnr_db"] is None or layer["sqnr_db"] > least for layer in values["layers"])
+
+
+def test_pictures_that_cannot_be_read_are_skipped_and_counted(run: Run) -> None:
+    write_model(Path("net.npz"))
+    folder = write_pictures(Path("pictures"))
+    (folder / "bad.png").write_bytes(b"no picture")
+    done = run("quantize", "net.npz", "--calibrate", "pictures", "-o", "model.npz")
+    assert done.code == 0
+    assert "bad.png" in done.err
+    assert "calibrated on 6 pictures, 1 skipped" in done.out
+
+
+def test_nothing_to_calibrate_with_is_one_line(run: Run) -> None:
+    write_model(Path("net.npz"))
+    Path("empty").mkdir()
+    refused = run("quantize", "net.npz", "--calibrate", "empty", "-o", "model.npz")
+    assert refused.code == 3
+    assert "no pictures in this folder" in refused.err
+    (Path("empty") / "bad.png").write_bytes(b"")
+    refused = run("quantize", "net.npz", "--calibrate", "empty", "-o", "model.npz")
+    assert refused.code == 3
+    assert "no calibration pictures" in refused.err
+    assert not Path("model.npz").exists()
+
+
+# --------------------------------------------------------------------------------------------- Keras
+
+
+@needs_shared
+def test_a_keras_model_computes_what_tensorflow_lite_does() -> None:
+    litert = pytest.importorskip("ai_edge_litert.interpreter", exc_type=ImportError)
+    from tinymbn.importers.keras import import_keras
+
+    graph = import_keras(SHARED / "models" / "vww_96.h5")
+    assert graph.macs == 7_489_664
+    x = np.random.default_rng(0).uniform(0, 1, (3, 96, 96, 3)).astype(np.float32)
+    found = FloatInterpreter(graph).run(x)
+    reference = litert.Interpreter(str(SHARED / "models" / "vww_96_float.tflite"))
+    reference.allocate_tensors()
+    for k, picture in enumerate(x):
+        reference.set_tensor(reference.get_input_details()[0]["index"], picture[None])
+        reference.invoke()
+        expected = reference.get_tensor(reference.get_output_details()[0]["index"])[0]
+        np.testing.assert_allclose(found[k], expected, atol=1e-5)
+
+
+@needs_shared
+def test_vww_agrees_with_its_float_model_as_often_as_tensorflows_own(run: Run) -> None:
+    """On 500 ImageNet pictures, of which none calibrated it; TensorFlow's own int8 model agrees on 492 or 494."""
+    from tinymbn.importers.keras import import_keras
+
+    model = SHARED / "models" / "vww_96.h5"
+    options = ("--calibrate", SHARED / "images", "--input-range", "0,1", "-o", "vww.npz")
+    assert run("quantize", model, *options).code == 0
+    graph, network = load_model("vww.npz"), import_keras(model)
+    pictures = open_dataset(SHARED / "data" / "imagenet_sample_500.npz").pictures()
+    x = np.stack([to_input(load_picture(picture.path, picture.data), graph) for picture in pictures])
+    made = Interpreter(graph, threads=2).run(x)
+    output = graph.output_tensors[0]
+    scores = (made.astype(np.float32) - output.zero_point) * output.scale
+    real = ((x.astype(np.float32) + 128) / 255).astype(np.float32)
+    expected: NDArray[Any] = np.concatenate([FloatInterpreter(network).run(part) for part in np.split(real, 10)])
+    agreeing = int((scores.argmax(axis=1) == expected.argmax(axis=1)).sum())
+    difference = float(np.abs(scores - expected).mean())
+    print(f"{agreeing} of 500 agree, mean absolute difference {difference:.4f}")
+    assert agreeing >= 492
+    assert difference <= 0.0176
+
+
+def write_keras(path: Path, layers: list[dict[str, Any]], weights: dict[str, dict[str, NDArray[Any]]]) -> None:
+    """A Sequential model as Keras 2 saves it."""
+    config = {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        file.create_group("model_weights")
+        for name, arrays in weights.items():
+            for which, values in arrays.items():
+                file.create_dataset(f"model_weights/{name}/{name}/{which}:0", data=values)
+
+
+def layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
+    return {"class_name": kind, "config": {"name": name, **config}}
+
+
+INPUT = layer("InputLayer", "x", batch_input_shape=[None, 8, 8, 2])
+CONVOLUTION = {"strides": [2, 2], "padding": "valid", "activation": "relu", "data_format": "channels_last"}
+
+
+def test_zero_padding_is_the_windows_own(tmp_path: Path) -> None:
+    from tinymbn.importers.keras import import_keras
+
+    layers = [INPUT, layer("ZeroPadding2D", "pad", padding=[[0, 1], [0, 1]]), layer("Conv2D", "c", **CONVOLUTION)]
+    layers += [layer("GlobalAveragePooling2D", "g"), layer("Dense", "d", activation="softmax")]
+    chance = np.random.default_rng(0)
+    weights = {
+        "c": {"kernel": chance.normal(size=(3, 3, 2, 5)), "bias": np.arange(5.0)},
+        "d": {"kernel": chance.normal(size=(5, 3)), "bias": np.zeros(3)},
+    }
+    write_keras(tmp_path / "m.h5", layers, weights)
+    graph = import_keras(tmp_path / "m.h5")
+    x = chance.normal(size=(8, 8, 2)).astype(np.float32)
+    padded = np.pad(x, ((0, 1), (0, 1), (0, 0)))
+    taps = np.stack([padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3] for i in range(4) for j in range(4)])
+    maps = np.maximum(np.einsum("nhwc,hwco->no", taps, weights["c"]["kernel"]) + np.arange(5), 0)
+    logits = maps.mean(axis=0) @ weights["d"]["kernel"]
+    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    np.testing.assert_allclose(FloatInterpreter(graph).run(x), expected, atol=1e-5)
+
+
+def test_all_unsupported_layers_are_listed(run: Run) -> None:
+    layers = [INPUT, layer("LSTM", "memory"), layer("Conv2DTranspose", "up"), layer("Flatten", "f")]
+    write_keras(Path("m.h5"), layers, {})
+    Path("p").mkdir()
+    refused = run("quantize", "m.h5", "--calibrate", "p", "-o", "model.npz")
+    assert refused.code == 3
+    assert "2 layers that tinymbn does not know: memory (LSTM); up (Conv2DTranspose)" in refused.err
+
+
+def test_weights_that_are_no_numbers_name_the_tensor(run: Run) -> None:
+    kernel = np.zeros((3, 3, 2, 5))
+    kernel[1, 1, 1, 1] = np.nan
+    layers = [INPUT, layer("Conv2D", "c", **CONVOLUTION)]
+    write_keras(Path("m.h5"), layers, {"c": {"kernel": kernel, "bias": np.zeros(5)}})
+    refused = run("quantize", "m.h5", "--calibrate", ".", "-o", "model.npz")
+    assert refused.code == 3
+    assert 'tensor "c/kernel" has values that are not finite numbers' in refused.err
+
+
+def test_weights_without_layers_are_refused(run: Run) -> None:
+    with h5py.File("weights.h5", "w") as file:
+        file.create_dataset("conv1/kernel:0", data=np.zeros(3))
+    refused = run("quantize", "weights.h5", "--calibrate", ".", "-o", "model.npz")
+    assert refused.code == 3
+    assert "it has weights and no layers" in refused.err
+
+
+def test_values_of_pixels_have_to_be_said_where_the_model_does_not(run: Run) -> None:
+    layers = [layer("InputLayer", "x", batch_input_shape=[None, 8, 8, 3]), layer("Conv2D", "c", **CONVOLUTION)]
+    write_keras(Path("m.h5"), layers, {"c": {"kernel": np.ones((3, 3, 3, 5)), "bias": np.zeros(5)}})
+    write_pictures(Path("p"))
+    refused = run("quantize", "m.h5", "--calibrate", "p", "-o", "model.npz")
+    assert refused.code == 3
+    assert "--input-range LOW,HIGH" in refused.err
+
+
+# --------------------------------------------------------------------------------------------- ranges
+
+
+def test_a_histogram_counts_all_and_keeps_the_ends() -> None:
+    chance = np.random.default_rng(1)
+    histogram = Histogram()
+    parts = [chance.normal(scale=scale, size=5000).astype(np.float32) for scale in (0.1, 3, 0.01, 40)]
+    for part in parts:
+        histogram.add(part)
+    every = np.concatenate(parts)
+    assert histogram.counts.sum() == every.size
+    assert histogram.range == (every.min(), every.max())
+    below = histogram.counts[histogram.centres < 0].sum()
+    assert abs(below - (every < 0).sum()) < 0.15 * every.size  # bins are as wide as the widest part needs
+    median = histogram.centres[np.searchsorted(np.cumsum(histogram.counts), every.size // 2)]
+    assert abs(median - np.median(every)) < 2 * (histogram.centres[1024] - histogram.centres[1023])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ranges_keep_the_bulk_and_zero(method: Method) -> None:
+    chance = np.random.default_rng(2)
+    histogram = Histogram()
+    values = np.abs(chance.normal(size=200_000)).astype(np.float32)
+    values[0] = 60  # one far out
+    histogram.add(values)
+    kept = best_range(histogram, method)
+    assert kept.low <= 0.01
+    if method == "minmax":
+        assert kept.high == 60
+    else:
+        assert 2 < kept.high < 59
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e-20, 1e20])
+def test_a_constant_has_a_range(method: Method, value: float) -> None:
+    histogram = Histogram()
+    histogram.add(np.full(5000, value, np.float32))
+    kept = best_range(histogram, method)
+    assert kept.low <= np.float32(value) <= kept.high
