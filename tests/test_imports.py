@@ -25,7 +25,7 @@ ROWS = (
     ("class_match",),
     ("evaluation",),
     ("tinymbn_codegen",),
-    ("report", "evaluation_report", "project_file", "quantization_report"),
+    ("report", "evaluation_report", "project_file", "quantization_report", "quantization_page"),
     ("build", "firmware", "verify"),
     ("profile", "workbench"),
     ("estimate_report", "exploration"),

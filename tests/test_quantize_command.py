@@ -82,6 +82,18 @@ def test_nothing_to_calibrate_with_is_one_line(run: Run) -> None:
     assert not Path("model.npz").exists()
 
 
+def test_the_page_shows_every_layer_and_needs_nothing_else(run: Run) -> None:
+    write_model(Path("net.npz"))
+    write_pictures(Path("pictures"))
+    options = ("--calibrate", "pictures", "-o", "model.npz", "--report", "page.html")
+    assert run("quantize", "net.npz", *options).code == 0
+    page = Path("page.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") == len(load_model("model.npz").layers)
+    assert "http" not in page
+    assert "block13/pointwise" in page
+
+
 # --------------------------------------------------------------------------------------------- Keras
 
 

@@ -55,6 +55,7 @@ def new(arch: str, alpha: float, resolution: int, classes: int, channels: str, s
 @arguments.labels
 @arguments.preprocessing_options
 @click.option("--top", type=click.IntRange(min=1), default=10, metavar="K", help="Layers to show. Default: 10.")
+@click.option("--report", type=arguments.FILE, metavar="FILE.html", help="Write a page about every layer.")
 @arguments.as_json
 @arguments.quiet
 def quantize(
@@ -67,6 +68,7 @@ def quantize(
     labels_file: Path | None,
     prepared: arguments.Prepared,
     top: int,
+    report: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -78,27 +80,28 @@ def quantize(
     """
     output = arguments.new_model(output)
     arguments.require_output(output, [model, labels_file, calibrate])
+    if report is not None:
+        arguments.require_other_file(report, [model, labels_file, calibrate])
     from tinymbn import quantization, quantization_report, terminal
     from tinymbn.labels import load_labels
     from tinymbn.model_file import save_model
-    from tinymbn.quantize import quantize as quantized_by
+    from tinymbn.quantize import calibrate as calibrated_on
 
     graph = quantization.load_float(model)
     how = prepared(graph.preprocessing)
     found = quantization.CalibrationPictures(graph, how, calibrate, pictures)
     labels = load_labels(labels_file) if labels_file is not None else graph.labels
     with closing(terminal.with_progress(iter(found), found.count, quiet=quiet)) as shown:
-        made = quantized_by(
-            graph,
-            shown,
-            preprocessing=how,
-            labels=labels,
-            method=method,
-            correct_biases=not no_bias_correction,
-        )
+        calibration = calibrated_on(graph, shown, preprocessing=how, method=method)
+    made = calibration.convert(labels=labels, correct_biases=not no_bias_correction)
     save_model(made, output)
     qualities = quantization.compare_layers(graph, made, found.first)
     used = found.count - found.skipped
+    if report is not None:
+        from tinymbn.files import write_file
+        from tinymbn.quantization_page import page
+
+        write_file(report, page(made, calibration, qualities, used, method).encode())
     if as_json:
         click.echo(json.dumps(quantization_report.values(made, qualities, used, found.skipped, method), indent=2))
         return

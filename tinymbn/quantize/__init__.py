@@ -21,7 +21,7 @@ from tinymbn.quantize.float_layers import (
 )
 from tinymbn.quantize.folding import fold
 from tinymbn.quantize.histogram import Histogram, Method, Range, best_range
-from tinymbn.quantize.post_training import quantize
+from tinymbn.quantize.post_training import Calibration, calibrate, quantize
 
 __all__ = [
     "AnyFloatLayer",
@@ -35,6 +35,8 @@ __all__ = [
     "save_float_model",
     "AveragePool",
     "BatchNorm",
+    "Calibration",
+    "calibrate",
     "FloatAdd",
     "FloatConv2D",
     "FloatDense",

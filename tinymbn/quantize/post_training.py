@@ -2,19 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.graph import Graph
 from tinymbn.preprocessing import Preprocessing
-from tinymbn.quantize.calibration import Progress, observe, ranges
+from tinymbn.quantize.calibration import Observed, Progress, observe, ranges
 from tinymbn.quantize.conversion import convert
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.folding import fold
 from tinymbn.quantize.histogram import Method, Range
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What pictures have shown of a network.
+
+    Attributes:
+        graph: as ``fold`` leaves it.
+        seen: every tensor.
+        ranges: of every tensor, to be spread over int8.
+        preprocessing: from picture to the int8 input.
+    """
+
+    graph: FloatGraph
+    seen: Mapping[str, Observed]
+    ranges: Mapping[str, Range]
+    preprocessing: Preprocessing
+
+    def convert(self, *, labels: Sequence[str] = (), correct_biases: bool = True) -> Graph:
+        """The int8 Graph; arguments as ``quantize``."""
+        means = {name: observed.mean for name, observed in self.seen.items()} if correct_biases else None
+        return convert(self.graph, self.ranges, means=means, labels=labels, preprocessing=self.preprocessing)
+
+
+def calibrate(
+    graph: FloatGraph,
+    pictures: Iterable[NDArray[np.float32]],
+    *,
+    input_range: tuple[float, float] | None = None,
+    preprocessing: Preprocessing | None = None,
+    method: Method = "mse",
+    progress: Progress | None = None,
+) -> Calibration:
+    """Look at a network on pictures; arguments and errors as ``quantize``."""
+    folded = fold(graph)
+    if input_range is not None:
+        preprocessing = Preprocessing.of_range(*input_range, origin="file")
+    seen = observe(folded, pictures, progress)
+    chosen = ranges(seen, method)
+    preprocessing = preprocessing or Preprocessing()
+    table = preprocessing.real_values(graph.input_shape[-1])
+    if table is not None:
+        low, high = chosen[folded.input] = Range(float(table.min()), float(table.max()))
+        if low <= 0 <= high and (table == table[0]).all():
+            # The int8 range is then this one end to end, and a pixel needs no arithmetic in float.
+            preprocessing = replace(preprocessing, mean=None, std=None)
+    return Calibration(folded, seen, chosen, preprocessing)
 
 
 def quantize(
@@ -46,17 +93,7 @@ def quantize(
         ModelError: no pictures, or a network that cannot be quantised.
         ImageError: a picture has another shape than the input.
     """
-    folded = fold(graph)
-    if input_range is not None:
-        preprocessing = Preprocessing.of_range(*input_range, origin="file")
-    seen = observe(folded, pictures, progress)
-    chosen = ranges(seen, method)
-    preprocessing = preprocessing or Preprocessing()
-    table = preprocessing.real_values(graph.input_shape[-1])
-    if table is not None:
-        low, high = chosen[folded.input] = Range(float(table.min()), float(table.max()))
-        if low <= 0 <= high and (table == table[0]).all():
-            # The int8 range is then this one end to end, and a pixel needs no arithmetic in float.
-            preprocessing = replace(preprocessing, mean=None, std=None)
-    means = {name: observed.mean for name, observed in seen.items()} if correct_biases else None
-    return convert(folded, chosen, means=means, labels=labels, preprocessing=preprocessing)
+    calibration = calibrate(
+        graph, pictures, input_range=input_range, preprocessing=preprocessing, method=method, progress=progress
+    )
+    return calibration.convert(labels=labels, correct_biases=correct_biases)
