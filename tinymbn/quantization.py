@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.dataset import open_dataset
-from tinymbn.errors import DatasetError, ImageError, ModelError, UnsupportedError
+from tinymbn.errors import DatasetError, ImageError, ModelError, OptionError, UnsupportedError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.image import load_picture, to_pixels
@@ -27,8 +27,12 @@ Array = NDArray[np.float32]
 _KEPT = 8  # pictures on which layers are compared
 
 
-def load_float(path: Path) -> FloatGraph:
-    """The float network in a ``.npz`` of tinymbn or a ``.h5`` of Keras, told apart by content.
+def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
+    """The float network in a ``.npz`` of tinymbn, a ``.h5`` of Keras or a state_dict of PyTorch, told apart by content.
+
+    Args:
+        path: of the file.
+        resolution: of the picture, which a state_dict does not say.
 
     Raises:
         ModelError: there is no such file, or it is neither.
@@ -42,7 +46,14 @@ def load_float(path: Path) -> FloatGraph:
     if is_hdf5(start):
         return import_keras(path)
     if start[4:8] == b"TFL3":
-        raise UnsupportedError(f"{path}: a .tflite; tinymbn quantises .npz of tinymbn new and .h5 of Keras")
+        problem = "a .tflite; tinymbn quantises .npz of tinymbn new, .h5 of Keras and state_dicts of PyTorch"
+        raise UnsupportedError(f"{path}: {problem}")
+    if path.suffix.lower() in (".pt", ".pth"):
+        from tinymbn.importers.pytorch import import_pytorch
+
+        if resolution is None:
+            raise OptionError(f"{path}: a state_dict does not say the size of a picture: --resolution R")
+        return import_pytorch(path, resolution)
     return load_float_model(path)
 
 

@@ -51,6 +51,7 @@ def new(arch: str, alpha: float, resolution: int, classes: int, channels: str, s
     default="mse",
     help="How ranges are chosen. Default: mse.",
 )
+@click.option("--resolution", type=int, metavar="R", help="Of a state_dict of PyTorch, which does not say it.")
 @click.option("--no-bias-correction", is_flag=True, help="Round biases as they are.")
 @arguments.labels
 @arguments.preprocessing_options
@@ -64,6 +65,7 @@ def quantize(
     output: Path | None,
     pictures: int,
     method: Any,
+    resolution: int | None,
     no_bias_correction: bool,
     labels_file: Path | None,
     prepared: arguments.Prepared,
@@ -74,9 +76,10 @@ def quantize(
 ) -> None:
     """Make an int8 model of a float MODEL.
 
-    MODEL is a .npz of tinymbn new, or a .h5 that Keras saved with model.save. Pictures show which values its tensors
-    take: a few dozen of the kind that it will see; labels are not needed. What the value of a pixel is has to be said
-    where the model does not: --input-range -1,1 for most MobileNets.
+    MODEL is a .npz of tinymbn new, a .h5 that Keras saved with model.save, or a .pt with the state_dict of
+    torchvision's mobilenet_v2 or of examples/cifar10. Pictures show which values its tensors take: a few dozen of the
+    kind that it will see; labels are not needed. What the value of a pixel is has to be said where the model does not:
+    --input-range -1,1 for most MobileNets.
     """
     output = arguments.new_model(output)
     arguments.require_output(output, [model, labels_file, calibrate])
@@ -87,7 +90,7 @@ def quantize(
     from tinymbn.model_file import save_model
     from tinymbn.quantize import calibrate as calibrated_on
 
-    graph = quantization.load_float(model)
+    graph = quantization.load_float(model, resolution)
     how = prepared(graph.preprocessing)
     found = quantization.CalibrationPictures(graph, how, calibrate, pictures)
     labels = load_labels(labels_file) if labels_file is not None else graph.labels

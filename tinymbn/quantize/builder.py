@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.architectures import INPUT, Architecture, Stage
 from tinymbn.errors import ModelError, OptionError
-from tinymbn.layers import Shape, Window, same_padding
+from tinymbn.layers import Padding, Shape, Window, same_padding
 from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_layers import (
@@ -31,6 +32,9 @@ MAX_RESOLUTION = 4096
 MAX_CLASSES = 4095  # softmax sums no more
 INPUT_RANGE = (-1.0, 1.0)  # of the real input, as MobileNets are trained
 _EPSILON = 1e-3  # of batch-norms, as in the reference implementations
+_PREPROCESSING = Preprocessing.of_range(*INPUT_RANGE, origin="file")
+
+BorderRule = Literal["same", "symmetric"]
 
 
 def build(
@@ -41,6 +45,8 @@ def build(
     channels: int = 3,
     parameters: Mapping[str, Array] | None = None,
     epsilon: float = _EPSILON,
+    padding: BorderRule = "same",
+    preprocessing: Preprocessing = _PREPROCESSING,
     seed: int = 0,
 ) -> FloatGraph:
     """A float network.
@@ -54,6 +60,9 @@ def build(
             and ``<stage>/gamma``, ``/beta``, ``/mean``, ``/variance`` (C_out,) of its batch-norm; ``dense/weights``
             (classes, C), ``dense/bias`` (classes,). None: random weights, batch-norms that change nothing.
         epsilon: of batch-norms.
+        padding: "same" as TensorFlow has it, the odd row after; "symmetric" as PyTorch has it, half a kernel on each
+            side.
+        preprocessing: from picture to real values.
         seed: of random weights.
 
     Raises:
@@ -74,7 +83,7 @@ def build(
     layers: list[AnyFloatLayer] = []
     shapes: dict[str, Shape] = {INPUT: (height, width, channels)}
     for stage in architecture.stages:
-        layers += _stage_layers(stage, shapes, source, epsilon)
+        layers += _stage_layers(stage, shapes, source, epsilon, padding)
     made = architecture.stages[-1].made
     features = shapes[made][2]
     layers += [
@@ -96,15 +105,19 @@ def build(
         input_shape=(height, width, channels),
         layers=tuple(layers),
         outputs=("scores",),
-        preprocessing=Preprocessing.of_range(*INPUT_RANGE, origin="file"),
+        preprocessing=preprocessing,
     )
 
 
-def _stage_layers(stage: Stage, shapes: dict[str, Shape], source: _Parameters, epsilon: float) -> list[AnyFloatLayer]:
+def _stage_layers(
+    stage: Stage, shapes: dict[str, Shape], source: _Parameters, epsilon: float, padding: BorderRule
+) -> list[AnyFloatLayer]:
     """The layers of a stage; its tensor's shape joins ``shapes``."""
     height, width, read = shapes[stage.reads]
     square, strides = (stage.kernel, stage.kernel), (stage.stride, stage.stride)
-    window = Window(square, strides, padding=same_padding((height, width), square, strides))
+    half = stage.kernel // 2
+    around = same_padding((height, width), square, strides) if padding == "same" else Padding(half, half, half, half)
+    window = Window(square, strides, padding=around)
     sums, normal = f"{stage.name}/sums", f"{stage.name}/normal" if stage.relu6 else stage.name
     no_bias = np.zeros(stage.channels, np.float32)
     first: AnyFloatLayer
