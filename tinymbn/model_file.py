@@ -7,6 +7,7 @@ nothing is unpickled, and the Graph checks itself when it is made.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -333,6 +334,12 @@ def decode_layer(kinds: Mapping[str, Any], raw: Any, where: str, arrays: dict[st
     return decode(kinds[kind], fields, where, arrays)
 
 
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of a dataclass' fields; looking them up takes longer than reading a layer."""
+    return get_type_hints(kind)
+
+
 def decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """The value of type ``hint`` that the JSON ``raw`` stands for.
 
@@ -350,7 +357,7 @@ def decode(hint: Any, raw: Any, where: str, arrays: dict[str, NDArray[Any]]) -> 
             raise refuse("the name of an array that nothing else uses")
         return arrays.pop(name)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        hints = get_type_hints(hint)
+        hints = _hints(hint)
         names = [field.name for field in dataclasses.fields(hint)]
         if not isinstance(raw, dict) or set(raw) != set(names):
             raise refuse(f"an object with {', '.join(names)}")
