@@ -17,6 +17,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from tinymbn import architectures
+from tinymbn.architectures import INPUT, Architecture, Stage
 from tinymbn.graph import Graph
 from tinymbn.interpreter import Interpreter
 from tinymbn.layers import Conv2D, Depthwise, Shape, Window, same_padding
@@ -39,16 +41,7 @@ from tinymbn.terminal import shape_text
 
 Array = NDArray[np.float32]
 
-INPUT = "picture"
 INPUT_RANGE = (-1.0, 1.0)  # of the real input, as Keras preprocesses for MobileNets
-
-# (channels, stride) of each depthwise-separable block. Source: Howard et al. 2017, table 1.
-V1_FIRST = 32
-V1_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
-# (expansion, channels, repeats, stride of the first). Source: Sandler et al. 2018, table 2.
-V2_FIRST = 32
-V2_LAST = 1280
-V2_BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 _PICTURES = 8  # for statistics and calibration
 _LOGIT_DEVIATION = 2.0  # scores that are neither all the same nor all 0 and 1
@@ -69,11 +62,7 @@ def mobilenet_v1(
         seed: the same gives the same network on one computer; elsewhere a sum of floats may round differently.
     """
     network = _Builder((height, width, channels), seed)
-    tensor = network.convolution("conv", INPUT, kernel=3, stride=2, made=scaled_channels(V1_FIRST * alpha, divisor))
-    for number, (made, stride) in enumerate(V1_BLOCKS, start=1):
-        tensor = network.convolution(f"block{number}/depthwise", tensor, kernel=3, stride=stride, made=None)
-        made = scaled_channels(made * alpha, divisor)
-        tensor = network.convolution(f"block{number}/pointwise", tensor, kernel=1, made=made)
+    tensor = network.stages(architectures.mobilenet_v1(alpha, divisor=divisor))
     return network.finish(_name("v1", alpha, (height, width, channels), divisor), tensor, classes)
 
 
@@ -82,17 +71,7 @@ def mobilenet_v2(
 ) -> Graph:
     """MobileNetV2, int8: inverted residuals, bottlenecks without activation, ADDs; arguments as ``mobilenet_v1``."""
     network = _Builder((height, width, channels), seed)
-    tensor = network.convolution("conv", INPUT, kernel=3, stride=2, made=scaled_channels(V2_FIRST * alpha, divisor))
-    number = 0
-    for expansion, made, repeats, first_stride in V2_BLOCKS:
-        for repeat in range(repeats):
-            number += 1
-            stride = first_stride if repeat == 0 else 1
-            tensor = network.bottleneck(
-                f"block{number}", tensor, expansion, scaled_channels(made * alpha, divisor), stride
-            )
-    last = scaled_channels(V2_LAST * max(1.0, alpha), divisor)
-    tensor = network.convolution("last", tensor, kernel=1, made=last)
+    tensor = network.stages(architectures.mobilenet_v2(alpha, divisor=divisor))
     return network.finish(_name("v2", alpha, (height, width, channels), divisor), tensor, classes)
 
 
@@ -117,17 +96,6 @@ def network_file(name: str, folder: Path) -> Path:
 
 def _name(version: str, alpha: float, shape: Shape, divisor: int) -> str:
     return f"mobilenet_{version}_{alpha:g}_{shape_text(shape)}{'_uneven' if divisor == 1 else ''}"
-
-
-def scaled_channels(wanted: float, divisor: int) -> int:
-    """The channel count for ``wanted``: the nearest multiple of ``divisor``, but not more than a tenth below.
-
-    Source: make_divisible of the MobileNetV2 reference implementation; 1 cuts, as MobileNetV1's does.
-    """
-    if divisor == 1:
-        return max(1, int(wanted))
-    nearest = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
-    return nearest + divisor if nearest < 0.9 * wanted else nearest
 
 
 def smooth_pictures(shape: tuple[int, int, int], count: int, chance: np.random.Generator) -> Array:
@@ -164,53 +132,37 @@ class _Builder:
         self._layers: list[AnyFloatLayer] = []
         self._values: dict[str, Array] = {INPUT: self._pictures}  # (N, ...) of the tensors that may be read yet
 
-    def convolution(
-        self, name: str, source: str, *, kernel: int, stride: int = 1, made: int | None, relu6: bool = True
-    ) -> str:
-        """Convolution, batch-norm and ReLU6; the name of the tensor it makes.
+    def stages(self, architecture: Architecture) -> str:
+        """Add all convolutions of an architecture; the name of the last one's tensor."""
+        for stage in architecture.stages:
+            self._stage(stage)
+        return architecture.stages[-1].made
 
-        Args:
-            name: of the stage and its tensor.
-            source: the tensor it reads.
-            kernel: its height and width.
-            stride: in both directions.
-            made: channels; None: depthwise.
-            relu6: whether there is an activation.
-        """
-        height, width, read = self._values[source].shape[1:]
-        square, strides = (kernel, kernel), (stride, stride)
+    def _stage(self, stage: Stage) -> None:
+        """Convolution, batch-norm, ReLU6 or none, and an ADD where the stage has one."""
+        name = stage.name
+        height, width, read = self._values[stage.reads].shape[1:]
+        square, strides = (stage.kernel, stage.kernel), (stage.stride, stage.stride)
         window = Window(square, strides, padding=same_padding((height, width), square, strides))
-        sums, normal = f"{name}/sums", f"{name}/normal" if relu6 else name
+        sums, normal = f"{name}/sums", f"{name}/normal" if stage.relu6 else name
         layer: FloatConv2D | FloatDepthwise
-        if made is None:
-            made = read
-            layer = FloatDepthwise(name, (source,), sums, self._weights(kernel, kernel, read), _zeros(made), window)
+        made = stage.channels
+        if stage.kind == "depthwise":
+            layer = FloatDepthwise(name, (stage.reads,), sums, self._weights(*square, read), _zeros(made), window)
         else:
-            weights = self._weights(made, kernel, kernel, read)
-            layer = FloatConv2D(name, (source,), sums, weights, _zeros(made), window)
+            weights = self._weights(made, *square, read)
+            layer = FloatConv2D(name, (stage.reads,), sums, weights, _zeros(made), window)
         values = self._add(layer)
         # Factors over an order of magnitude, and most channels active in most places, as in trained networks.
         gamma = np.exp(self._chance.normal(0, 0.35, made)).astype(np.float32)
-        beta = self._chance.normal(0.5 if relu6 else 0.0, 0.5, made).astype(np.float32)
+        beta = self._chance.normal(0.5 if stage.relu6 else 0.0, 0.5, made).astype(np.float32)
         mean, variance = values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
         self._add(BatchNorm(f"{name}/norm", (sums,), normal, gamma, beta, mean, variance))
-        if relu6:
+        if stage.relu6:
             self._add(Relu(f"{name}/relu6", (normal,), name, "relu6"))
-        return name
-
-    def bottleneck(self, name: str, source: str, expansion: int, made: int, stride: int) -> str:
-        """MobileNetV2's block, with an ADD where input and output have one shape; the name of the tensor it makes."""
-        read = self._values[source].shape[3]
-        tensor = source
-        if expansion != 1:
-            tensor = self.convolution(f"{name}/expand", source, kernel=1, made=expansion * read)
-        tensor = self.convolution(f"{name}/depthwise", tensor, kernel=3, stride=stride, made=None)
-        tensor = self.convolution(f"{name}/project", tensor, kernel=1, made=made, relu6=False)
-        if stride != 1 or read != made:
-            return tensor
-        self._layers.append(FloatAdd(f"{name}/add", (source, tensor), f"{name}/add"))
-        self._values[f"{name}/add"] = self._values[source] + self._values[tensor]
-        return f"{name}/add"
+        if stage.adds:
+            self._layers.append(FloatAdd(stage.made, (stage.adds, name), stage.made))
+            self._values[stage.made] = self._values[stage.adds] + self._values[name]
 
     def finish(self, name: str, source: str, classes: int) -> Graph:
         """Global average, dense, softmax; quantised."""
@@ -222,7 +174,8 @@ class _Builder:
         self._add(FloatDense("dense", ("average",), "logits", weights, bias))
         self._add(FloatSoftmax("softmax", ("logits",), "scores"))
         described = FloatGraph(name, INPUT, self._shape, tuple(self._layers), ("scores",))
-        return quantize(described, self._pictures, input_range=INPUT_RANGE)
+        # As they were when docs/benchmarks.md was written.
+        return quantize(described, self._pictures, input_range=INPUT_RANGE, method="minmax", correct_biases=False)
 
     def _add(self, layer: AnyFloatLayer) -> Array:
         """What the layer makes of the pictures."""

@@ -32,6 +32,7 @@ from benchmarks.measurement import Measurement, Model, measure
 from benchmarks.targets import TARGETS
 from tests.firmwares import PICTURES, firmware, model, model_file, require_tools
 from tests.shared import needs_shared
+from tinymbn.architectures import nearest_multiple
 from tinymbn.errors import PlanError, ToolError
 from tinymbn.graph import Graph
 from tinymbn.layers import Add, Conv2D, Depthwise
@@ -54,10 +55,10 @@ def channels_of(graph: Graph) -> list[int]:
 
 def test_channel_counts_are_cut_or_rounded_to_a_divisor_but_not_far_down() -> None:
     bases = (32, 64, 128, 256, 512, 1024)
-    assert [made.scaled_channels(base * 0.35, 1) for base in bases] == [11, 22, 44, 89, 179, 358]
-    assert [made.scaled_channels(base * 0.25, 8) for base in bases] == [8, 16, 32, 64, 128, 256]
+    assert [nearest_multiple(base * 0.35, 1) for base in bases] == [11, 22, 44, 89, 179, 358]
+    assert [nearest_multiple(base * 0.25, 8) for base in bases] == [8, 16, 32, 64, 128, 256]
     # MobileNetV2 0.35 as published: 8 would be more than a tenth below 32 * 0.35 = 11.2.
-    assert [made.scaled_channels(base * 0.35, 8) for base in (32, 16, 24, 64, 96, 160, 320)] == [
+    assert [nearest_multiple(base * 0.35, 8) for base in (32, 16, 24, 64, 96, 160, 320)] == [
         *(16, 8, 8, 24, 32, 56, 112)
     ]
 
@@ -68,7 +69,8 @@ def test_mobilenet_v1_has_the_layers_and_macs_of_the_architecture() -> None:
     assert all(graph.tensors[name].shape == (5,) for name in graph.outputs)
     height, width, read = 18, 17, 11
     macs = height * width * read * 9 * 3
-    for base, stride in made.V1_BLOCKS:
+    blocks = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
+    for base, stride in blocks:
         height, width = -(-height // stride), -(-width // stride)
         macs += height * width * read * 9 + height * width * read * int(base * 0.35)
         read = int(base * 0.35)
@@ -116,7 +118,7 @@ def test_activations_neither_die_nor_saturate(graph: Callable[[], Graph]) -> Non
 
 
 def test_a_dead_channel_is_seen() -> None:
-    graph = made.mobilenet_v1(0.1, 16, 16, 1, 2, divisor=1)
+    graph = made.mobilenet_v1(0.25, 32, 32, 1, 2)
     first = graph.layers[0]
     assert isinstance(first, Conv2D)
     values, bias = first.weights.values.copy(), first.weights.bias.copy()
