@@ -56,7 +56,7 @@ def _candidate_values(candidate: Candidate) -> dict[str, Any]:
 
 def print_table(candidates: Sequence[Candidate], *, several_boards: bool) -> None:
     """What ``tinymbn explore`` shows."""
-    shown = [candidate.fitting or min(candidate.choices, key=lambda c: c.missing_bytes) for candidate in candidates]
+    shown = [_shown(candidate) for candidate in candidates]
     boards = [Column("board", [candidate.board for candidate in candidates])] if several_boards else []
     print_columns(
         new_console(),
@@ -181,6 +181,7 @@ def draw(candidates: Sequence[Candidate], path: Path) -> None:
 
 
 def _shown(candidate: Candidate) -> Choice:
+    """The fastest choice that fits, else the one that lacks least."""
     return candidate.fitting or min(candidate.choices, key=lambda choice: choice.missing_bytes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from tinymbn.graph import Graph
 from tinymbn.host.placement import Placement
 from tinymbn.host.program import Address, Parameter, Program, ProgramBuilder
 from tinymbn.host.tensors import Tensors
-from tinymbn.host.weighted import Operand, Scaling, WeightedLowering
+from tinymbn.host.weighted import Operand, Scaling, WeightedLowering, output_parameters
 from tinymbn.kernels.fast import packing
 from tinymbn.kernels.fast.instruction_set import InstructionSet
 from tinymbn.kernels.fast.parameters import (
@@ -52,6 +53,7 @@ from tinymbn.layers import (
     Transpose,
     Window,
 )
+from tinymbn.layers.shapes import reduced_shape
 
 if sys.version_info >= (3, 11):
     from typing import assert_never
@@ -309,7 +311,8 @@ class _Lowering:
         name = layer.inputs[0]
         offsets = self._offsets(name)
         kept_axes = [axis for axis in range(offsets.ndim) if axis not in layer.axes]
-        by_kept = offsets.transpose(*kept_axes, *layer.axes).reshape(self._kept_count(layer, offsets.shape), -1)
+        kept_count = math.prod(reduced_shape(offsets.shape, layer.axes, keep_dims=False))
+        by_kept = offsets.transpose(*kept_axes, *layer.axes).reshape(kept_count, -1)
         # Strides add up: an element's offset is that of its place among the kept and that among the reduced.
         kept = by_kept[:, 0]
         self._builder.add(
@@ -330,10 +333,6 @@ class _Lowering:
             output_offsets=self._builder.table(self._offsets(layer.output).ravel()),
             scratch=self._builder.scratch(4 * len(kept)),
         )
-
-    @staticmethod
-    def _kept_count(layer: Mean, shape: tuple[int, ...]) -> int:
-        return int(np.prod([size for axis, size in enumerate(shape) if axis not in layer.axes], dtype=np.int64))
 
     # ---------------------------------------------------------------------------------- elementwise
 
@@ -378,10 +377,7 @@ class _Lowering:
             a_zero=a.zero_point + self._isa.offset,
             b_zero=b.zero_point + self._isa.offset,
             constants=self._builder.constant(np.concatenate(constants)),
-            rectified=int(layer.activation.low >= made.zero_point),
-            zero=made.zero_point + self._isa.offset,
-            low=layer.activation.low + self._isa.offset,
-            high=layer.activation.high + self._isa.offset,
+            **output_parameters(self._isa, made, layer.activation),
             a_multiplier=layer.a_multiplier,
             a_shift=layer.a_shift,
             b_multiplier=layer.b_multiplier,

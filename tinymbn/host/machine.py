@@ -18,7 +18,7 @@ from tinymbn.host.program import ALIGNMENT
 from tinymbn.host.team import Team
 from tinymbn.kernels.fast import host, native
 from tinymbn.kernels.quantize import dequantize, quantize, to_uint8
-from tinymbn.layers import Dequantize, Quantize
+from tinymbn.layers import Dequantize, Layer, Quantize
 
 Array = NDArray[Any]
 
@@ -108,7 +108,7 @@ class Machine:
             finally:
                 self._helpers_are_busy.release()
         else:
-            self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier, 0)
+            self._run_alone(workspace)
         return self._end(workspace, x)
 
     def run_batch(self, batch: Array) -> list[tuple[Array, ...]]:
@@ -127,7 +127,7 @@ class Machine:
                     return
                 x = np.ascontiguousarray(batch[number])
                 workspace = self._begin(x)
-                self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier, 0)
+                self._run_alone(workspace)
                 results[number] = self._end(workspace, x)
 
         try:
@@ -139,10 +139,7 @@ class Machine:
     def steps(self, x: Array) -> Iterator[Array]:
         """The output of each layer of one input, in running order."""
         workspace = self._begin(x)
-        first = 0
-        for layer, end in zip(self._graph.layers, self._lowered.ends, strict=True):
-            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier, 0)
-            first = end
+        for layer in self._run_layers(workspace):
             if isinstance(layer, Dequantize):
                 values = self._tensor(workspace, layer.inputs[0])
                 unsigned = self._graph.tensors[layer.output].dtype == "uint8"
@@ -154,12 +151,7 @@ class Machine:
     def seconds(self, x: Array) -> list[float]:
         """How long each layer takes on one input, copies of arrays from and to outside left out."""
         workspace = self._begin(x)
-        times = [time.perf_counter()]
-        first = 0
-        for end in self._lowered.ends:
-            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier, 0)
-            times.append(time.perf_counter())
-            first = end
+        times = [time.perf_counter(), *(time.perf_counter() for _ in self._run_layers(workspace))]
         self._idle.append(workspace)
         return [after - before for before, after in pairwise(times)]
 
@@ -188,6 +180,18 @@ class Machine:
         )
         self._idle.append(workspace)
         return outputs
+
+    def _run_alone(self, workspace: Workspace) -> None:
+        """Run all operations on this thread."""
+        self._execute(workspace.operations, 0, self._count, 0, 1, workspace.barrier, 0)
+
+    def _run_layers(self, workspace: Workspace) -> Iterator[Layer]:
+        """Each layer in turn, once its operations have run on this thread."""
+        first = 0
+        for layer, end in zip(self._graph.layers, self._lowered.ends, strict=True):
+            self._execute(workspace.operations, first, end, 0, 1, workspace.barrier, 0)
+            yield layer
+            first = end
 
     def _share(self, workspace: Workspace, helpers: Team) -> None:
         """Run with all threads at once; none is ahead of the others by more than an operation, also at the end."""

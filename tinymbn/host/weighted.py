@@ -71,7 +71,8 @@ class Scaling:
         return np.pad(self.multiplier, (0, more)), np.pad(self.shift, (0, more))
 
 
-def _output(isa: InstructionSet, made: Operand, activation: Activation) -> dict[str, Parameter]:
+def output_parameters(isa: InstructionSet, made: Operand, activation: Activation) -> dict[str, Parameter]:
+    """How an operation clamps what it makes, all as the elements stand in memory."""
     return {
         "rectified": int(activation.low >= made.zero_point),
         "zero": made.zero_point + isa.offset,
@@ -151,7 +152,7 @@ class WeightedLowering:
             "run": run,
             "output": made.base,
             "output_offsets": builder.table(target.pixels() * size),
-            **_output(isa, made, scaling.activation),
+            **output_parameters(isa, made, scaling.activation),
         }
         if isa.group == 4 and weight_zero != 0:
             parameters["weight_zero"] = weight_zero
@@ -246,7 +247,7 @@ class WeightedLowering:
             "output_row": target.row * size,
             "output_column": step * size,
             "half": int(half),
-            **_output(isa, made, scaling.activation),
+            **output_parameters(isa, made, scaling.activation),
         }
         if vectorised:
             multiplier, shift = blocks(scaling.multiplier), blocks(scaling.shift)
