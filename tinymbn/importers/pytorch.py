@@ -70,10 +70,13 @@ def from_state_dict(state: Mapping[str, NDArray[Any]], resolution: int) -> Float
     """
     arrays = {name.removeprefix("module."): np.asarray(values) for name, values in state.items()}
     arrays = {name: values for name, values in arrays.items() if not name.endswith("num_batches_tracked")}
-    if "features.0.0.weight" in arrays and "classifier.1.weight" in arrays:
-        return _torchvision_v2(arrays, resolution)
-    if "0.1.weight" in arrays and "0.2.running_mean" in arrays:
-        return _own_v1(arrays, resolution)
+    try:
+        if "features.0.0.weight" in arrays and "classifier.1.weight" in arrays:
+            return _torchvision_v2(arrays, resolution)
+        if "0.1.weight" in arrays and "0.2.running_mean" in arrays:
+            return _own_v1(arrays, resolution)
+    except OptionError as error:
+        raise ModelError(str(error)) from error
     some = ", ".join(list(arrays)[:3])
     raise UnsupportedError(f"arrays {some}, ...; expected those of torchvision's mobilenet_v2 or of examples/cifar10")
 
@@ -115,8 +118,8 @@ class _Taken:
 def _torchvision_v2(arrays: Mapping[str, NDArray[Any]], resolution: int) -> FloatGraph:
     taken = _Taken(arrays)
     stages: list[Stage] = []
-    source, read = INPUT, arrays["features.0.0.weight"].shape[1]
-    channels = read
+    channels = arrays["features.0.0.weight"].shape[1]
+    source, read = INPUT, channels  # what a block begins with, and its channels
     # Strides are the paper's; counts of channels are those of the arrays, whatever alpha they were made with.
     for like in mobilenet_v2().stages:
         block, _, part = like.name.partition("/")
@@ -129,23 +132,29 @@ def _torchvision_v2(arrays: Mapping[str, NDArray[Any]], resolution: int) -> Floa
         prefix = f"features.{block.removeprefix('block')}.conv"
         first = 0 if f"{prefix}.1.weight" in arrays else 1  # the first block expands nothing
         if part == "expand":
-            before, width = source, read
             made = taken.stage(like.name, f"{prefix}.0.0", f"{prefix}.0.1", depthwise=False)
             stages.append(Stage(like.name, source, "conv2d", made))
         elif part == "depthwise":
-            if first == 0:
-                before, width = source, read
             made = taken.stage(like.name, f"{prefix}.{first}.0", f"{prefix}.{first}.1", depthwise=True)
             stages.append(Stage(like.name, stages[-1].made, "depthwise", made, like.kernel, like.stride))
         else:
             made = taken.stage(like.name, f"{prefix}.{first + 1}", f"{prefix}.{first + 2}", depthwise=False)
-            adds = before if stages[-1].stride == 1 and width == made else ""
+            adds = source if stages[-1].stride == 1 and read == made else ""
             stages.append(Stage(like.name, stages[-1].name, "conv2d", made, relu6=False, adds=adds))
             source, read = stages[-1].made, made
     classes = taken.dense("classifier.1")
     alpha = stages[0].channels / mobilenet_v2().stages[0].channels
     architecture = Architecture("mobilenet_v2", alpha, tuple(stages))
-    return _build(architecture, resolution, classes, channels, taken, _EPSILON, "symmetric", _IMAGENET)
+    return build(
+        architecture,
+        resolution,
+        classes,
+        channels=channels,
+        parameters=taken.parameters,
+        epsilon=_EPSILON,
+        padding="symmetric",
+        preprocessing=_IMAGENET,
+    )
 
 
 def _own_v1(arrays: Mapping[str, NDArray[Any]], resolution: int) -> FloatGraph:
@@ -160,30 +169,6 @@ def _own_v1(arrays: Mapping[str, NDArray[Any]], resolution: int) -> FloatGraph:
     alpha = stages[0].channels / mobilenet_v1().stages[0].channels
     channels = arrays["0.1.weight"].shape[1]
     architecture = Architecture("mobilenet_v1", alpha, tuple(stages))
-    return _build(architecture, resolution, classes, channels, taken, _OWN_EPSILON, "same", None)
-
-
-def _build(
-    architecture: Architecture,
-    resolution: int,
-    classes: int,
-    channels: int,
-    taken: _Taken,
-    epsilon: float,
-    padding: Any,
-    preprocessing: Preprocessing | None,
-) -> FloatGraph:
-    options: dict[str, Any] = {} if preprocessing is None else {"preprocessing": preprocessing}
-    try:
-        return build(
-            architecture,
-            resolution,
-            classes,
-            channels=channels,
-            parameters=taken.parameters,
-            epsilon=epsilon,
-            padding=padding,
-            **options,
-        )
-    except OptionError as error:
-        raise ModelError(str(error)) from error
+    return build(
+        architecture, resolution, classes, channels=channels, parameters=taken.parameters, epsilon=_OWN_EPSILON
+    )
