@@ -7,7 +7,7 @@ import pytest
 
 from tests import bochs
 from tests.emulated_program import run_layers
-from tests.engines import random_input, random_networks
+from tests.engines import edge_networks, random_input, random_networks
 from tests.graphs import every_kernel
 from tests.shared import SHARED, needs_shared
 from tinymbn import Graph, Interpreter, load_model
@@ -33,6 +33,11 @@ def test_the_model_that_ships() -> None:
 def test_every_kind_of_layer() -> None:
     for seed in range(3):
         assert_layers_are_equal(every_kernel(), seed)
+
+
+def test_networks_at_the_edges_of_kernels() -> None:
+    for seed, graph in enumerate(edge_networks()):
+        assert_layers_are_equal(graph, seed)
 
 
 def test_random_networks(pytestconfig: pytest.Config) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from tests.engines import SEVERAL, assert_engines_agree, random_input, random_networks, run_elsewhere
+from tests.engines import SEVERAL, assert_engines_agree, edge_networks, random_input, random_networks, run_elsewhere
 from tests.graphs import every_kernel
 from tests.random_graphs import KINDS, describe, graphs
 from tests.shared import SHARED, needs_shared
@@ -33,6 +33,11 @@ def test_a_layer_of_any_kind_among_others(kind: str, data: st.DataObject) -> Non
     graph = data.draw(graphs(kind))
     note(describe(graph))
     assert_engines_agree(graph, random_input(graph, data.draw(st.integers(0, 1000))))
+
+
+def test_networks_at_the_edges_of_kernels() -> None:
+    for graph in edge_networks():
+        assert_engines_agree(graph, *(random_input(graph, seed) for seed in range(SEVERAL)))
 
 
 def test_random_networks(pytestconfig: pytest.Config) -> None:
@@ -156,7 +161,8 @@ def scaling(bias: int, multiplier: int, shift: int, weight: int = 0) -> Scaling:
         (scaling(2**30, 2**31 - 1, -31), False),  # 2**30 before the shift, and half of its 2**31
         (scaling(2**30 - 2, 2**31 - 1, -30), True),
         (scaling(-(2**31), 2**31 - 1, 0), False),
-        (scaling(2**31 - 400, 2**31 - 1, 0), True),
+        (scaling(2**30 - 1, 2**31 - 1, 0), True),
+        (scaling(2**30, 2**30, 0), False),  # twice that is no int32
         (scaling(0, 2**30, 1), False),  # a left shift
         (scaling(2**31 - 1, 2**31 - 1, -1, weight=127), False),  # an accumulator that wraps
     ],

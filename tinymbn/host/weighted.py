@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinymbn.fixedpoint import requantize, to_output
 from tinymbn.host.placement import CHANNEL_MULTIPLE, Placement, round_up
 from tinymbn.host.program import Address, Parameter, ProgramBuilder
 from tinymbn.kernels.fast import packing
 from tinymbn.kernels.fast.instruction_set import InstructionSet
-from tinymbn.kernels.fast.parameters import CONVOLUTION, DEPTHWISE, ONCE, STEPS, TWICE, WINDOW_OUTPUTS, Code
+from tinymbn.kernels.fast.parameters import CONVOLUTION, DEPTHWISE, ONCE, STEPS, TWICE, Code
 from tinymbn.layers import Activation, Window
 
 Integers = NDArray[np.int64]
@@ -50,15 +51,30 @@ class Scaling:
     activation: Activation
 
     def fits_vectors(self, input_zero: int) -> bool:
-        """Whether ``vectors.requantize`` is exact: no left shift, and no sum beyond an int32 before the right one."""
-        if (self.shift > 0).any():
-            return False
+        """Whether ``vectors.requantize`` is exact.
+
+        There is no left shift, accumulators have 31 bits, and no sum passes 32 before the right shift.
+        """
         farthest = max(127 - input_zero, 128 + input_zero)
         largest = np.abs(self.bias.astype(np.int64)) + np.abs(self.differences).sum(axis=1) * farthest
+        if (self.shift > 0).any() or (largest >= 2**30).any():
+            return False
         bits = -self.shift.astype(np.int64)
-        product = (np.minimum(largest, 2**31) * self.multiplier >> 31) + 1
+        product = (largest * self.multiplier >> 31) + 1
         half = np.where(bits > 0, np.int64(1) << np.maximum(bits - 1, 0), 0)
         return bool((product + half + 256 < 2**31).all())
+
+    def with_small_constants(self, output_zero: int) -> Scaling:
+        """The same outputs, those of channels without weights by small numbers.
+
+        Such a channel's bias is all that it has, and quantisers make it as large as an int32 can be.
+        """
+        bias, multiplier, shift = self.bias.copy(), self.multiplier.copy(), self.shift.copy()
+        for c in np.flatnonzero(~self.differences.any(axis=1)):
+            rescaled = requantize(int(bias[c]), int(multiplier[c]), int(shift[c]))
+            made = to_output(rescaled, output_zero, self.activation.low, self.activation.high)
+            bias[c], multiplier[c], shift[c] = 2 * (made - output_zero), 2**30, 0
+        return replace(self, bias=bias, multiplier=multiplier, shift=shift)
 
     def bias_for(self, input_zero: int) -> Integers:
         """The bias of accumulators of elements, of which this one stands for nothing; modulo 2**32."""
@@ -126,6 +142,8 @@ class WeightedLowering:
         segmented, offsets = _segments(weights.astype(np.int64), window, source)
         c_out, count, run = segmented.shape
         input_zero = read.zero_point + isa.offset
+        if not once:
+            scaling = scaling.with_small_constants(made.zero_point)
         bias = scaling.bias_for(input_zero)
         vectorised = not once and scaling.fits_vectors(read.zero_point)
 
@@ -195,6 +213,7 @@ class WeightedLowering:
         isa, builder = self._isa, self._builder
         size = isa.element.itemsize
         source, target = read.placement, made.placement
+        scaling = scaling.with_small_constants(made.zero_point)
         bias = scaling.bias_for(read.zero_point + isa.offset)
         differences = weights.astype(np.int64) - weight_zero
         vectorised = scaling.fits_vectors(read.zero_point)
@@ -212,12 +231,12 @@ class WeightedLowering:
             and same_window
             and window.stride[1] == 1
             and columns % 2 == 0
-            and columns // 2 >= WINDOW_OUTPUTS
+            and columns // 2 >= isa.outputs[0]
         ):
             # Two pixels fill a block: a window of two columns of stride, as far as taps are concerned.
             copies, half = 2, False
             column, step, columns = 2 * column, 2 * step, columns // 2
-        fast = vectorised and same_window and not half and columns >= WINDOW_OUTPUTS
+        fast = vectorised and same_window and not half and columns >= isa.outputs[0]
         fast = fast and (isa.group == 2 or differences.max() <= 127 * terms)
         starts = (
             [0] if copies == 2 else sorted({min(at, max(stored - isa.block, 0)) for at in range(0, stored, isa.block)})
@@ -255,6 +274,7 @@ class WeightedLowering:
             parameters["constants"] = builder.constant(constants)
         if fast:
             parameters["weights"] = builder.constant(packing.window_weights(isa, blocks(differences), terms))
+            parameters["outputs"] = _best_outputs(isa.outputs if terms == 1 else isa.outputs[:1], columns)
             builder.add(Code.DEPTHWISE_3X3, DEPTHWISE, target.rows, **parameters)
             return
         taps, tap_offsets = _taps(isa, blocks(differences), window, source)
@@ -272,6 +292,12 @@ def _best_tile(tall: tuple[int, ...], pixels: int) -> int:
     """The tile that covers a map with the least work; the first of equals; 1 if none fits."""
     fitting = [tile for tile in tall if tile <= pixels]
     return min(fitting, key=lambda tile: -(-pixels // tile) * tile, default=1)
+
+
+def _best_outputs(outputs: tuple[int, ...], columns: int) -> int:
+    """How many outputs at a time make a row with the least work; what a window costs besides is about one output's."""
+    fitting = [count for count in outputs if count <= columns]
+    return min(fitting, key=lambda count: -(-columns // count) * (count + 1))
 
 
 def _window_pixels(window: Window, source: Placement, target: Placement) -> Integers:

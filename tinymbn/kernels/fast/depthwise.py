@@ -14,7 +14,7 @@ from llvmlite import ir
 from tinymbn.fixedpoint import requantize, to_output, wrap_int32
 from tinymbn.kernels.fast import host, vectors
 from tinymbn.kernels.fast.memory import OFFSET, instruction, read_int8, read_int32, record, routine, write_value
-from tinymbn.kernels.fast.parameters import DEPTHWISE, WINDOW_OUTPUTS
+from tinymbn.kernels.fast.parameters import DEPTHWISE
 from tinymbn.kernels.fast.vectors import ACCUMULATOR, ELEMENT, ELEMENT_BYTES, I32, I64, LANES, constant, load
 
 BLOCK = host.SET.block
@@ -184,18 +184,16 @@ def _make_taps(*, raw: bool) -> Any:
     return any_window
 
 
-_OUTPUTS = WINDOW_OUTPUTS
-_WINDOW_1, _WINDOW_2 = _make_window(1, _OUTPUTS, 1), _make_window(2, _OUTPUTS, 1)
-_TERMS = 2 if host.SET.group == 4 else 1
-_SPLIT = _TERMS > 1  # else such weights fit, and the same kernels take them
-_WINDOW_1_SPLIT = _make_window(1, _OUTPUTS, 2) if _SPLIT else None
-_WINDOW_2_SPLIT = _make_window(2, _OUTPUTS, 2) if _SPLIT else None
 _ANY_WINDOW, _RAW_WINDOW = _make_taps(raw=False), _make_taps(raw=True)
 _BLOCK_GROUP_WEIGHTS = VECTORS_A_BLOCK * 4 * LANES
 _WINDOW_GROUPS = host.SET.window_groups
 
 
-def _make_sweep(window: Any, groups: int) -> Any:
+def _make_sweep(stride: int, outputs: int, terms: int) -> Any:
+    """Rows of outputs of a 3x3 window, so many neighbours at a time; the last ones may begin before."""
+    window = _make_window(stride, outputs, terms)
+    weight_bytes = terms * host.SET.window_groups * _BLOCK_GROUP_WEIGHTS
+
     @routine
     def sweep(address: int, begin: int, end: int) -> None:
         p = record(address, DEPTHWISE)
@@ -205,7 +203,7 @@ def _make_sweep(window: Any, groups: int) -> Any:
                 channel = min(block * _BLOCK_BYTES, p.last_block)
                 x = 0
                 while x < p.columns:
-                    first = min(x, p.columns - _OUTPUTS)
+                    first = min(x, p.columns - outputs)
                     window(
                         address,
                         p.input + y * p.input_row + first * p.input_column + channel,
@@ -213,34 +211,44 @@ def _make_sweep(window: Any, groups: int) -> Any:
                         constants,
                         p.output + y * p.output_row + first * p.output_column + channel,
                     )
-                    x += _OUTPUTS
-                weights += groups * _BLOCK_GROUP_WEIGHTS
+                    x += outputs
+                weights += weight_bytes
                 constants += _BLOCK_CONSTANTS
 
     return sweep
 
 
-_sweep_1, _sweep_2 = _make_sweep(_WINDOW_1, _WINDOW_GROUPS), _make_sweep(_WINDOW_2, _WINDOW_GROUPS)
-_sweep_1_split = _make_sweep(_WINDOW_1_SPLIT, 2 * _WINDOW_GROUPS) if _SPLIT else _sweep_1
-_sweep_2_split = _make_sweep(_WINDOW_2_SPLIT, 2 * _WINDOW_GROUPS) if _SPLIT else _sweep_2
+_FEW, _MANY = host.SET.outputs[0], host.SET.outputs[-1]
+_sweep_1, _sweep_2 = _make_sweep(1, _FEW, 1), _make_sweep(2, _FEW, 1)
+_sweep_1_many, _sweep_2_many = (
+    (_make_sweep(1, _MANY, 1), _make_sweep(2, _MANY, 1)) if _MANY > _FEW else (_sweep_1, _sweep_2)
+)
+# Weights of 16 bits fit where groups have two.
+_sweep_1_split, _sweep_2_split = (
+    (_make_sweep(1, _FEW, 2), _make_sweep(2, _FEW, 2)) if host.SET.group == 4 else (_sweep_1, _sweep_2)
+)
 
 
 @routine
 def depthwise_3x3(address: int, begin: int, end: int) -> None:
-    """The output rows from ``begin`` to ``end``, of at least four columns, of a 3x3 window.
+    """The output rows from ``begin`` to ``end``, of at least as many columns as are made at a time, of a 3x3 window.
 
     Neighbouring outputs are one or two columns of taps apart.
     """
     p = record(address, DEPTHWISE)
     if p.input_column == p.tap_column:
-        if p.terms == 1:
+        if p.terms > 1:
+            _sweep_1_split(address, begin, end)
+        elif p.outputs == _FEW:
             _sweep_1(address, begin, end)
         else:
-            _sweep_1_split(address, begin, end)
-    elif p.terms == 1:
+            _sweep_1_many(address, begin, end)
+    elif p.terms > 1:
+        _sweep_2_split(address, begin, end)
+    elif p.outputs == _FEW:
         _sweep_2(address, begin, end)
     else:
-        _sweep_2_split(address, begin, end)
+        _sweep_2_many(address, begin, end)
 
 
 @routine

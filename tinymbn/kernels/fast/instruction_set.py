@@ -23,6 +23,7 @@ class InstructionSet:
         group: activations in a group.
         tall: pixels in a tile of two vectors of output channels, and others that may fit a map better.
         narrow: pixels in a tile of one vector; there is none where two vectors have 8 channels.
+        outputs: neighbours that the depthwise 3x3 kernel makes at a time, the fewest first.
     """
 
     name: str
@@ -32,6 +33,7 @@ class InstructionSet:
     group: int
     tall: tuple[int, ...]
     narrow: int
+    outputs: tuple[int, ...]
 
     @property
     def block(self) -> int:
@@ -62,13 +64,13 @@ class InstructionSet:
 CONSTANT_FIELDS = ("bias", "multiplier", "odd_multiplier", "even_rounding", "odd_rounding", "shift", "negative")
 
 # VPDPBUSD multiplies unsigned activations with signed weights, four a lane.
-AVX512_VNNI = InstructionSet("avx512_vnni", 16, np.dtype(np.uint8), 128, 4, (8, 7, 9), 12)
+AVX512_VNNI = InstructionSet("avx512_vnni", 16, np.dtype(np.uint8), 128, 4, (8, 7, 9), 12, (4, 7))
 # VPMADDWD multiplies 16 bits with 16 bits, two a lane; VPMADDUBSW, which takes bytes, saturates.
-AVX2 = InstructionSet("avx2", 8, np.dtype(np.int16), 0, 2, (6, 5), 12)
+AVX2 = InstructionSet("avx2", 8, np.dtype(np.int16), 0, 2, (6, 5), 12, (4,))
 # The same on 128 bits: any PC of 64 bits.
-SSE2 = InstructionSet("sse2", 4, np.dtype(np.int16), 0, 2, (4, 3), 6)
+SSE2 = InstructionSet("sse2", 4, np.dtype(np.int16), 0, 2, (4, 3), 6, (4,))
 # Vectors of LLVM: whatever the processor has, NEON for one.
-GENERIC = InstructionSet("generic", 4, np.dtype(np.int16), 0, 2, (4, 3), 6)
+GENERIC = InstructionSet("generic", 4, np.dtype(np.int16), 0, 2, (4, 3), 6, (4,))
 
 
 def processor() -> tuple[str, str]:

@@ -38,7 +38,7 @@ def scaling_constants(
     """
     bits = -shift.astype(np.int64)
     half = np.where(bits > 0, np.int64(1) << np.maximum(bits - 1, 0), 0)
-    rounding = (np.int64(1) << 30) + (half << 31)
+    rounding = (np.int64(1) << 31) + (half << 32)
     fields = {
         "bias": wrap_int32(bias),
         "multiplier": multiplier.astype(np.int32),

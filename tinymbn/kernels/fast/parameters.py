@@ -17,8 +17,6 @@ def _record(*names: str) -> np.dtype[Any]:
 
 # How an accumulator is rescaled outside of vectors: as convolutions do it, as dense layers do, or at their steps.
 TWICE, ONCE, STEPS = range(3)
-# Neighbouring outputs that the depthwise 3x3 kernel makes at a time.
-WINDOW_OUTPUTS = 4
 
 
 class Code(IntEnum):
@@ -85,6 +83,7 @@ DEPTHWISE = _record(
     "taps",  # table of the taps' offsets, a multiple of a group
     "tap_groups",
     "columns",
+    "outputs",  # neighbours that the 3x3 kernel makes at a time
     "blocks",  # of channels
     "last_block",  # where the last one begins; it may overlap the one before
     "weights",

@@ -122,7 +122,7 @@ def field(b: Builder, constants: Value, name: str, kind: VectorType = ACCUMULATO
 
 
 def requantize(b: Builder, accumulator: Value, constants: Value, *, rectified: bool) -> Value:
-    """``fixedpoint.requantize`` of each lane, for shifts that are not positive.
+    """``fixedpoint.requantize`` of each lane, for accumulators of 31 bits and shifts that are not positive.
 
     The roundings of both its steps are added to the 64-bit product at once: a half of 2**31, and for the shift to
     come a half of 2**(31 - shift). The second takes one off below zero.
@@ -133,14 +133,17 @@ def requantize(b: Builder, accumulator: Value, constants: Value, *, rectified: b
         constants: the address of their constants.
         rectified: whatever is negative will be clamped to the zero point, so that one more or less is the same.
     """
-    even = b.mul(_low(b, b.bitcast(accumulator, _WIDE)), _low(b, field(b, constants, "multiplier", _WIDE)))
-    odd = b.mul(_high(b, b.bitcast(accumulator, _WIDE)), _low(b, field(b, constants, "odd_multiplier", _WIDE)))
-    even = b.lshr(b.add(even, field(b, constants, "even_rounding", _WIDE)), all_equal(_WIDE, 31))
-    odd = b.shl(b.add(odd, field(b, constants, "odd_rounding", _WIDE)), all_equal(_WIDE, 1))
-    lanes = [lane if lane % 2 == 0 else LANES + lane for lane in range(LANES)]
+    # Twice the product has its upper half where it is wanted: of odd lanes in place, of even ones beside.
+    twice = b.add(accumulator, accumulator)
+    pairs = b.bitcast(twice, _WIDE)
+    even = b.mul(_low(b, pairs), _low(b, field(b, constants, "multiplier", _WIDE)))
+    odd = b.mul(_high(b, pairs), _low(b, field(b, constants, "odd_multiplier", _WIDE)))
+    even = b.add(even, field(b, constants, "even_rounding", _WIDE))
+    odd = b.add(odd, field(b, constants, "odd_rounding", _WIDE))
+    lanes = [lane + 1 if lane % 2 == 0 else LANES + lane for lane in range(LANES)]
     high = shuffle(b, b.bitcast(even, ACCUMULATOR), b.bitcast(odd, ACCUMULATOR), lanes)
     if not rectified:
-        sign = b.ashr(accumulator, all_equal(ACCUMULATOR, 31))
+        sign = b.ashr(twice, all_equal(ACCUMULATOR, 31))
         high = b.add(high, b.and_(sign, field(b, constants, "negative")))
     return b.ashr(high, field(b, constants, "shift"))
 
