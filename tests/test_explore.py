@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.command_line import Run
+from tests.firmwares import require_tools
 from tinymbn import save_model
 from tinymbn.architectures import architecture
 from tinymbn.exploration.explore import OPTIMIZE, Candidate, Choice, Point, Task, mark_best, untrained
@@ -53,6 +54,29 @@ def test_a_network_that_was_calibrated_takes_the_same_ram_and_nearly_the_same_fl
     assert found["optimize"]["balanced"]["ram_bytes"] == planned["ram_bytes"]
     assert abs(found["optimize"]["balanced"]["flash_bytes"] / planned["flash_bytes"] - 1) < 0.01
     assert found["optimize"]["balanced"]["instructions"] == planned["estimate"]["instructions"]
+
+
+@pytest.mark.parametrize(
+    ("board", "arch", "alpha", "resolution"),
+    [
+        ("qemu-m7", "mobilenet_v1", 0.25, 64),
+        ("qemu-m7", "mobilenet_v2", 0.35, 32),
+        ("qemu-m3", "mobilenet_v1", 0.1, 96),
+    ],
+)
+def test_its_instructions_are_those_that_profile_counts(
+    run: Run, board: str, arch: str, alpha: float, resolution: int
+) -> None:
+    """None of these networks was part of what the estimate was fitted on; see docs/estimates.md."""
+    require_tools(board)
+    options = ("--arch", arch, "--alphas", alpha, "--resolutions", resolution, "--classes", 10)
+    (found,) = explored(run, "--board", board, *options)
+    save_model(untrained(Point(arch, alpha, resolution), Task(10, 3)), Path("model.npz"))
+    done = run("profile", "model.npz", "--board", board, "--emulate", "--keep-dead-channels", "--json")
+    assert done.code == 0, done.err
+    counted = json.loads(done.out)
+    assert counted["unit"] == "instructions"
+    assert found["optimize"]["balanced"]["instructions"] == pytest.approx(counted["total"], rel=0.1)
 
 
 def choice(milliseconds: float, missing: int = 0) -> Choice:
