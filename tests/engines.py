@@ -87,6 +87,7 @@ def _edge_network(width: int, chance: np.random.Generator) -> Graph:
         bias = chance.integers(-3000, 3000, count).astype(np.int32)
         multiplier = chance.integers(2**30, 2**31, count).astype(np.int32)
         shift = chance.integers(-12, -4, count).astype(np.int8)
+        multiplier[-1], shift[-1] = 2**31 - 1, chance.integers(-31, -18)  # few values are left, or one
         for c, (huge, factor, right) in enumerate(_WITHOUT_WEIGHTS):
             values[(slice(None),) * axis + (c,)] = zero_point
             bias[c], multiplier[c], shift[c] = huge, factor, right

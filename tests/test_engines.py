@@ -159,7 +159,8 @@ def scaling(bias: int, multiplier: int, shift: int, weight: int = 0) -> Scaling:
     ("given_scaling", "fits"),
     [
         (scaling(2**30, 2**31 - 1, -31), False),  # 2**30 before the shift, and half of its 2**31
-        (scaling(2**30 - 2, 2**31 - 1, -30), True),
+        (scaling(2**30 - 2**22, 2**31 - 1, -22), True),
+        (scaling(1000, 2**31 - 1, -23), False),  # the zero point before the shift
         (scaling(-(2**31), 2**31 - 1, 0), False),
         (scaling(2**30 - 1, 2**31 - 1, 0), True),
         (scaling(2**30, 2**30, 0), False),  # twice that is no int32

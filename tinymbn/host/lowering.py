@@ -14,7 +14,7 @@ from tinymbn.graph import Graph
 from tinymbn.host.placement import Placement
 from tinymbn.host.program import Address, Parameter, Program, ProgramBuilder
 from tinymbn.host.tensors import Tensors
-from tinymbn.host.weighted import Operand, Scaling, WeightedLowering, output_parameters
+from tinymbn.host.weighted import Operand, Scaling, WeightedLowering, output_parameters, output_range
 from tinymbn.kernels.fast import packing
 from tinymbn.kernels.fast.instruction_set import InstructionSet
 from tinymbn.kernels.fast.parameters import (
@@ -353,10 +353,12 @@ class _Lowering:
 
     def _add(self, layer: Add) -> None:
         a, b, made, rows = self._binary(layer)
+        output = output_range(self._isa, made, layer.activation)
+        term = packing.OutputRange(0, 0, 0)  # a term is neither clamped nor an element
         scalings = (
-            (layer.a_multiplier, layer.a_shift),
-            (layer.b_multiplier, layer.b_shift),
-            (layer.output_multiplier, layer.output_shift),
+            (layer.a_multiplier, layer.a_shift, term),
+            (layer.b_multiplier, layer.b_shift, term),
+            (layer.output_multiplier, layer.output_shift, output),
         )
         lanes = self._isa.lanes
         constants = [
@@ -365,9 +367,10 @@ class _Lowering:
                 np.zeros(lanes, np.int64),
                 np.full(lanes, multiplier, np.int32),
                 np.full(lanes, shift, np.int8),
+                made_of_it,
                 pairs=False,
             )
-            for multiplier, shift in scalings
+            for multiplier, shift, made_of_it in scalings
         ]
         self._builder.add(
             Code.ADD,
@@ -377,7 +380,9 @@ class _Lowering:
             a_zero=a.zero_point + self._isa.offset,
             b_zero=b.zero_point + self._isa.offset,
             constants=self._builder.constant(np.concatenate(constants)),
-            **output_parameters(self._isa, made, layer.activation),
+            **output_parameters(output),
+            # Both terms together have 29 bits; with so great a zero point before the shift they may have 32.
+            exactly=int(layer.output_shift < -21),
             a_multiplier=layer.a_multiplier,
             a_shift=layer.a_shift,
             b_multiplier=layer.b_multiplier,

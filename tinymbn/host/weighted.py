@@ -50,31 +50,42 @@ class Scaling:
     shift: NDArray[np.int8]
     activation: Activation
 
-    def fits_vectors(self, input_zero: int) -> bool:
-        """Whether ``vectors.requantize`` is exact.
+    def settled(self, input_zero: int, output_zero: int) -> Scaling:
+        """The same outputs, constant ones by small numbers.
 
-        There is no left shift, accumulators have 31 bits, and no sum passes 32 before the right shift.
-        """
-        farthest = max(127 - input_zero, 128 + input_zero)
-        largest = np.abs(self.bias.astype(np.int64)) + np.abs(self.differences).sum(axis=1) * farthest
-        if (self.shift > 0).any() or (largest >= 2**30).any():
-            return False
-        bits = -self.shift.astype(np.int64)
-        product = (largest * self.multiplier >> 31) + 1
-        half = np.where(bits > 0, np.int64(1) << np.maximum(bits - 1, 0), 0)
-        return bool((product + half + 256 < 2**31).all())
-
-    def with_small_constants(self, output_zero: int) -> Scaling:
-        """The same outputs, those of channels without weights by small numbers.
-
-        Such a channel's bias is all that it has, and quantisers make it as large as an int32 can be.
+        Quantisers give a channel without weights a bias as large as an int32 can be; and some channels' outputs are
+        always rescaled to 0.
         """
         bias, multiplier, shift = self.bias.copy(), self.multiplier.copy(), self.shift.copy()
         for c in np.flatnonzero(~self.differences.any(axis=1)):
             rescaled = requantize(int(bias[c]), int(multiplier[c]), int(shift[c]))
             made = to_output(rescaled, output_zero, self.activation.low, self.activation.high)
             bias[c], multiplier[c], shift[c] = 2 * (made - output_zero), 2**30, 0
-        return replace(self, bias=bias, multiplier=multiplier, shift=shift)
+        small = replace(self, bias=bias, multiplier=multiplier, shift=shift)
+        always_0 = small._largest_products(input_zero) < _half(shift)
+        multiplier[always_0], shift[always_0] = 0, 0
+        return small
+
+    def fits_vectors(self, input_zero: int) -> bool:
+        """Whether ``vectors.requantize`` is exact.
+
+        There is no left shift, accumulators have 31 bits, and no sum passes 32 before the right shift.
+        """
+        if (self.shift > 0).any() or (self._largest_accumulators(input_zero) >= 2**30).any():
+            return False
+        zero = np.int64(256) << -self.shift.astype(np.int64)
+        return bool((self._largest_products(input_zero) + _half(self.shift) + zero < 2**31).all())
+
+    def _largest_accumulators(self, input_zero: int) -> Integers:
+        farthest = max(127 - input_zero, 128 + input_zero)
+        largest: Integers = np.abs(self.bias.astype(np.int64)) + np.abs(self.differences).sum(axis=1) * farthest
+        return largest
+
+    def _largest_products(self, input_zero: int) -> Integers:
+        """With the multiplier, before the right shift."""
+        accumulators = np.minimum(self._largest_accumulators(input_zero), 2**31)
+        products: Integers = (accumulators * self.multiplier >> 31) + 1
+        return products
 
     def bias_for(self, input_zero: int) -> Integers:
         """The bias of accumulators of elements, of which this one stands for nothing; modulo 2**32."""
@@ -87,14 +98,22 @@ class Scaling:
         return np.pad(self.multiplier, (0, more)), np.pad(self.shift, (0, more))
 
 
-def output_parameters(isa: InstructionSet, made: Operand, activation: Activation) -> dict[str, Parameter]:
-    """How an operation clamps what it makes, all as the elements stand in memory."""
-    return {
-        "rectified": int(activation.low >= made.zero_point),
-        "zero": made.zero_point + isa.offset,
-        "low": activation.low + isa.offset,
-        "high": activation.high + isa.offset,
-    }
+def _half(shift: NDArray[np.int8]) -> Integers:
+    """What rounding adds before a shift to the right; 0 where there is none."""
+    bits = np.maximum(-shift.astype(np.int64), 0)
+    half: Integers = (np.int64(1) << bits) >> 1
+    return half
+
+
+def output_range(isa: InstructionSet, made: Operand, activation: Activation) -> packing.OutputRange:
+    """What an operation makes, as the elements stand in memory."""
+    values = (made.zero_point, activation.low, activation.high)
+    return packing.OutputRange(*(value + isa.offset for value in values))
+
+
+def output_parameters(output: packing.OutputRange) -> dict[str, Parameter]:
+    """The same for an operation's record."""
+    return {"rectified": int(output.low >= output.zero), **output._asdict()}
 
 
 def _scalar_constants(builder: ProgramBuilder, scaling: Scaling, bias: Integers) -> dict[str, Parameter]:
@@ -143,7 +162,7 @@ class WeightedLowering:
         c_out, count, run = segmented.shape
         input_zero = read.zero_point + isa.offset
         if not once:
-            scaling = scaling.with_small_constants(made.zero_point)
+            scaling = scaling.settled(read.zero_point, made.zero_point)
         bias = scaling.bias_for(input_zero)
         vectorised = not once and scaling.fits_vectors(read.zero_point)
 
@@ -158,6 +177,7 @@ class WeightedLowering:
         # Threads share what is larger, so that the less is read by each of them.
         by_block = packed.size > pixels * run * count
         units = wide + narrow if by_block else pixels
+        output = output_range(isa, made, scaling.activation)
         parameters: dict[str, Parameter] = {
             "by_block": int(by_block),
             "pixels": pixels,
@@ -170,7 +190,7 @@ class WeightedLowering:
             "run": run,
             "output": made.base,
             "output_offsets": builder.table(target.pixels() * size),
-            **output_parameters(isa, made, scaling.activation),
+            **output_parameters(output),
         }
         if isa.group == 4 and weight_zero != 0:
             parameters["weight_zero"] = weight_zero
@@ -187,7 +207,7 @@ class WeightedLowering:
         padded_bias = np.pad(bias, (0, channels - c_out))
         middle = wide * 2 * isa.lanes
         constants = [
-            packing.scaling_constants(isa, padded_bias[part], multiplier[part], shift[part], pairs=pairs)
+            packing.scaling_constants(isa, padded_bias[part], multiplier[part], shift[part], output, pairs=pairs)
             for part, pairs in ((slice(0, middle), True), (slice(middle, channels), False))
         ]
         parameters |= {
@@ -213,7 +233,7 @@ class WeightedLowering:
         isa, builder = self._isa, self._builder
         size = isa.element.itemsize
         source, target = read.placement, made.placement
-        scaling = scaling.with_small_constants(made.zero_point)
+        scaling = scaling.settled(read.zero_point, made.zero_point)
         bias = scaling.bias_for(read.zero_point + isa.offset)
         differences = weights.astype(np.int64) - weight_zero
         vectorised = scaling.fits_vectors(read.zero_point)
@@ -252,6 +272,7 @@ class WeightedLowering:
             picked: NDArray[Any] = padded[..., chosen]
             return picked
 
+        output = output_range(isa, made, scaling.activation)
         parameters: dict[str, Parameter] = {
             "input": read.base + at * size,
             "input_row": row * size,
@@ -266,11 +287,11 @@ class WeightedLowering:
             "output_row": target.row * size,
             "output_column": step * size,
             "half": int(half),
-            **output_parameters(isa, made, scaling.activation),
+            **output_parameters(output),
         }
         if vectorised:
             multiplier, shift = blocks(scaling.multiplier), blocks(scaling.shift)
-            constants = packing.scaling_constants(isa, blocks(bias), multiplier, shift, pairs=True)
+            constants = packing.scaling_constants(isa, blocks(bias), multiplier, shift, output, pairs=True)
             parameters["constants"] = builder.constant(constants)
         if fast:
             parameters["weights"] = builder.constant(packing.window_weights(isa, blocks(differences), terms))

@@ -53,13 +53,12 @@ def _make_tile(pixels: int, count: int, *, raw: bool = False) -> Any:
             return
         out_offsets = b.add(given("output_offsets"), b.shl(pixel, constant(2)))
         places = [b.add(out, _offset(b, out_offsets, k)) for k in range(pixels)]
-        output = vectors.Output(b, record, CONVOLUTION)
 
         def rescale(rectified: bool) -> None:
             lanes = [
                 [vectors.requantize(b, row[v], blocks[v], rectified=rectified) for v in range(count)] for row in sums
             ]
-            _store_tile(b, output, lanes, places, half)
+            _store_tile(b, constants, lanes, places, half)
 
         vectors.choose(b, given("rectified"), rescale)
 
@@ -144,13 +143,13 @@ def _corrected(b: Any, sums: Any, corrections: Any, pixel: Any) -> list[list[Any
     return result
 
 
-def _store_tile(b: Any, output: vectors.Output, lanes: Any, places: Any, half: Any) -> None:
+def _store_tile(b: Any, constants: Any, lanes: Any, places: Any, half: Any) -> None:
     if host.SET.group == 2:
         for row, place in zip(lanes, places, strict=True):
-            for k, elements in enumerate(output.pack(row)):
+            for k, elements in enumerate(vectors.pack(b, row, constants)):
                 vectors.store(b, elements, b.add(place, constant(k * LANES * ELEMENT_BYTES)))
         return
-    packed = output.pack([value for row in lanes for value in row])
+    packed = vectors.pack(b, [value for row in lanes for value in row], constants)
     count = len(lanes[0])
 
     def write(halved: bool) -> None:

@@ -65,15 +65,15 @@ def _rescaled(b: Any, sums: Any, blocks: Any, rectified: bool) -> list[Any]:
     return [vectors.requantize(b, x, c, rectified=rectified) for x, c in zip(sums, blocks, strict=True)]
 
 
-def _write(b: Any, output: vectors.Output, rows: Any, places: Any) -> None:
+def _write(b: Any, constants: Any, rows: Any, places: Any) -> None:
     """Store a block of channels at each place."""
     if host.SET.group == 4:
-        packed = output.pack([row[0] for row in rows])
+        packed = vectors.pack(b, [row[0] for row in rows], constants)
         for elements, place in zip(packed, places, strict=True):
             vectors.store(b, elements, place)
         return
     for row, place in zip(rows, places, strict=True):
-        for k, elements in enumerate(output.pack(row)):
+        for k, elements in enumerate(vectors.pack(b, row, constants)):
             vectors.store(b, elements, b.add(place, constant(k * LANES * ELEMENT_BYTES)))
 
 
@@ -109,11 +109,10 @@ def _make_window(stride: int, outputs: int, terms: int) -> Any:
                             weight = _weights(b, weights, k, v)
                             sums[i][v] = vectors.dot(b, sums[i][v], lanes, weight)
         places = [b.add(out, b.mul(out_column, constant(i))) for i in range(outputs)]
-        output = vectors.Output(b, record, DEPTHWISE)
 
         def rescale(rectified: bool) -> None:
             rows = [_rescaled(b, row, blocks, rectified) for row in sums]
-            _write(b, output, rows, places)
+            _write(b, constants, rows, places)
 
         vectors.choose(b, given("rectified"), rescale)
 
@@ -163,19 +162,19 @@ def _make_taps(*, raw: bool) -> Any:
             for v, value in enumerate(after):
                 vectors.store(b, value, b.add(out, constant(4 * LANES * v)))
             return
-        output = vectors.Output(b, record, DEPTHWISE)
 
         def rescale(rectified: bool) -> None:
             row = _rescaled(b, after, blocks, rectified)
             if BLOCK == 8:
-                _write(b, output, [row], [out])
+                _write(b, constants, [row], [out])
                 return
 
             def write(half: bool) -> None:
                 if half:
-                    vectors.store(b, vectors.shuffle(b, output.pack(row)[0], None, range(8)), out)
+                    (packed,) = vectors.pack(b, row, constants)
+                    vectors.store(b, vectors.shuffle(b, packed, None, range(8)), out)
                 else:
-                    _write(b, output, [row], [out])
+                    _write(b, constants, [row], [out])
 
             vectors.choose(b, given("half"), write)
 

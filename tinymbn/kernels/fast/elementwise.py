@@ -31,11 +31,10 @@ def _add_block(builder: Any, addition: Any, a: Any, b: Any, out: Any) -> None:
         shifted = [builder.shl(builder.sub(x, zeros), shift) for x in values]
         operands.append([vectors.requantize(builder, x, scaling, rectified=False) for x in shifted])
     sums = [builder.add(x, y) for x, y in zip(*operands, strict=True)]
-    output = vectors.Output(builder, addition, ADDITION)
 
     def rescale(rectified: bool) -> None:
         lanes = [vectors.requantize(builder, x, scalings[2], rectified=rectified) for x in sums]
-        for k, packed in enumerate(output.pack(lanes)):
+        for k, packed in enumerate(vectors.pack(builder, lanes, scalings[2])):
             vectors.store(builder, packed, builder.add(out, constant(k * LANES * ELEMENT_BYTES)))
 
     vectors.choose(builder, given("rectified"), rescale)
@@ -57,7 +56,7 @@ def add(address: int, begin: int, end: int) -> None:
     p = record(address, ADDITION)
     for y in range(begin, end):
         a, b, out = p.a + y * p.a_row, p.b + y * p.b_row, p.output + y * p.output_row
-        whole = p.run - p.run % _BLOCK
+        whole = 0 if p.exactly else p.run - p.run % _BLOCK
         for x in range(0, whole * ELEMENT_BYTES, _BLOCK_BYTES):
             _add_block(address, a + x, b + x, out + x)
         for x in range(whole * ELEMENT_BYTES, p.run * ELEMENT_BYTES, ELEMENT_BYTES):

@@ -55,13 +55,15 @@ class InstructionSet:
 
     @property
     def constant_bytes(self) -> int:
-        """Of the constants of a vector of output channels, with room that keeps the next ones aligned."""
-        assert len(CONSTANT_FIELDS) <= 8
-        return 8 * 4 * self.lanes
+        """Of the constants of a vector of output channels."""
+        return len(CONSTANT_FIELDS) * 4 * self.lanes
 
 
 # What rescaling a vector of output channels takes; a field has 4 bytes a lane, those of products 8 every other lane.
-CONSTANT_FIELDS = ("bias", "multiplier", "odd_multiplier", "even_rounding", "odd_rounding", "shift", "negative")
+CONSTANT_FIELDS = (
+    *("bias", "multiplier", "odd_multiplier", "even_rounding", "odd_rounding", "shift", "negative"),
+    "clamp",  # its first half is the least element of the output again and again, its second the greatest
+)
 
 # VPDPBUSD multiplies unsigned activations with signed weights, four a lane.
 AVX512_VNNI = InstructionSet("avx512_vnni", 16, np.dtype(np.uint8), 128, 4, (8, 7, 9), 12, (4, 7))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 from tinymbn.kernels.fast.instruction_set import CONSTANT_FIELDS, InstructionSet
 
 Bytes = NDArray[np.uint8]
+
+
+class OutputRange(NamedTuple):
+    """Zero point and clamp of an output, as elements in memory."""
+
+    zero: int
+    low: int
+    high: int
 
 
 def wrap_int32(values: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -24,6 +32,7 @@ def scaling_constants(
     bias: NDArray[np.int64],
     multiplier: NDArray[np.int32],
     shift: NDArray[np.int8],
+    output: OutputRange,
     *,
     pairs: bool,
 ) -> Bytes:
@@ -34,11 +43,12 @@ def scaling_constants(
         bias: int32 values; (C,), C a multiple of the lanes.
         multiplier: Q31, (C,).
         shift: not positive, (C,).
+        output: what their results are.
         pairs: whether two vectors stand for 16 channels, see ``InstructionSet.pair_order``.
     """
     bits = -shift.astype(np.int64)
-    half = np.where(bits > 0, np.int64(1) << np.maximum(bits - 1, 0), 0)
-    rounding = (np.int64(1) << 31) + (half << 32)
+    half = (np.int64(1) << bits) >> 1
+    rounding = (np.int64(1) << 31) + ((half + (output.zero << bits)) << 32)
     fields = {
         "bias": wrap_int32(bias),
         "multiplier": multiplier.astype(np.int32),
@@ -59,6 +69,8 @@ def scaling_constants(
     write("odd_multiplier", multiplier.astype(np.int64)[by_lane[:, 1::2]])
     write("even_rounding", rounding[by_lane[:, 0::2]])
     write("odd_rounding", rounding[by_lane[:, 1::2]])
+    ends = np.repeat([output.low, output.high], 2 * lanes // isa.element.itemsize)
+    write("clamp", np.tile(ends.astype(isa.element), (len(out), 1)))
     return out
 
 

@@ -61,10 +61,10 @@ CONVOLUTION = _record(
     "rectified",  # whether what is negative becomes the zero point
     "output",
     "output_offsets",  # table, one a pixel
+    # For rescaling by the specification's own functions.
     "zero",  # zero point and clamp of the output, as elements
     "low",
     "high",
-    # For rescaling by the specification's own functions.
     "scratch",  # int32, a block for each thread
     "channels",
     "bias",
@@ -94,6 +94,7 @@ DEPTHWISE = _record(
     "output_row",
     "output_column",
     "half",  # whether only half a block's channels are the output's
+    # For rescaling by the specification's own functions.
     "zero",
     "low",
     "high",
@@ -117,6 +118,8 @@ ADDITION = _record(
     "b_zero",
     "constants",  # of a, of b and of the sum
     "rectified",
+    # For rescaling by the specification's own functions.
+    "exactly",  # whether all outputs are, not only those beyond the last block
     "zero",
     "low",
     "high",

@@ -125,7 +125,7 @@ def requantize(b: Builder, accumulator: Value, constants: Value, *, rectified: b
     """``fixedpoint.requantize`` of each lane, for accumulators of 31 bits and shifts that are not positive.
 
     The roundings of both its steps are added to the 64-bit product at once: a half of 2**31, and for the shift to
-    come a half of 2**(31 - shift). The second takes one off below zero.
+    come a half of 2**(31 - shift), which takes one off below zero; and with them the output's zero point.
 
     Args:
         b: the builder.
@@ -166,55 +166,53 @@ def choose(b: Builder, condition: Value, branch: Callable[[bool], None]) -> None
             branch(False)
 
 
-class Output:
-    """How a layer's results become elements: by the zero point and clamp in an operation's record."""
+def pack(b: Builder, lanes: Sequence[Value], constants: Value) -> list[Value]:
+    """Elements of vectors of rescaled values, clamped: a vector of elements for each.
 
-    def __init__(self, b: Builder, record: Value, kind: np.dtype[Any]) -> None:
-        self._b = b
-        self._zero, self._low, self._high = (parameter(b, record, kind, name) for name in ("zero", "low", "high"))
+    Of AVX2 and SSE2, whose instructions pack two into one, a vector for both, if there are two.
 
-    def pack(self, lanes: Sequence[Value]) -> list[Value]:
-        """Elements of vectors of rescaled values, a vector of elements for each.
+    Args:
+        b: the builder.
+        lanes: int32, the zero point included.
+        constants: the address of any of the vectors' constants.
+    """
+    if host.SET.name == "avx512_vnni":
+        return _pack_bytes(b, lanes, constants)
+    if host.SET.name in _PACK_PAIRS:
+        return [_pack_words(b, lanes, constants)]
+    low, high = (b.sext(end, ACCUMULATOR) for end in _ends(b, constants, LANES))
+    return [b.trunc(clamp(b, x, low, high), ir.VectorType(I16, LANES)) for x in lanes]
 
-        Of AVX2 and SSE2, whose instructions pack two into one, a vector for both, if there are two.
-        """
-        if host.SET.name == "avx512_vnni":
-            return self._pack_bytes(lanes)
-        if host.SET.name in _PACK_PAIRS:
-            return [self._pack_words(lanes)]
-        b = self._b
-        low, high, zero = (splat(b, b.trunc(x, I32), ACCUMULATOR) for x in (self._low, self._high, self._zero))
-        return [b.trunc(clamp(b, b.add(x, zero), low, high), ir.VectorType(I16, LANES)) for x in lanes]
 
-    def _pack_words(self, lanes: Sequence[Value]) -> Value:
-        b = self._b
-        if len(lanes) == 2:
-            kind = ir.VectorType(I16, 2 * LANES)
-            words = call(b, _PACK_PAIRS[host.SET.name], kind, list(lanes))
-        else:
-            kind = ir.VectorType(I16, LANES)
-            halves = [shuffle(b, lanes[0], None, range(at, at + 4)) for at in range(0, LANES, 4)]
-            words = call(b, _PACK_PAIRS["sse2"], ir.VectorType(I16, 8), [halves[0], halves[-1]])
-            words = shuffle(b, words, None, range(LANES))
-        zero, low, high = (splat(b, b.trunc(x, I16), kind) for x in (self._zero, self._low, self._high))
-        return clamp(b, call(b, f"llvm.sadd.sat.v{kind.count}i16", kind, [words, zero]), low, high)
+def _ends(b: Builder, constants: Value, count: int) -> list[Value]:
+    """The least and the greatest element of an output, so many times."""
+    half = ir.VectorType(ELEMENT, 2 * LANES // ELEMENT_BYTES)
+    first = b.add(constants, constant(CONSTANT_FIELDS.index("clamp") * 4 * LANES))
+    both = [load(b, b.add(first, constant(at)), half, 2 * LANES) for at in (0, 2 * LANES)]
+    return [shuffle(b, end, None, [k % half.count for k in range(count)]) for end in both]
 
-    def _pack_bytes(self, lanes: Sequence[Value]) -> list[Value]:
-        b = self._b
-        words, octets, dwords = ir.VectorType(I16, 32), ir.VectorType(I8, 64), ir.VectorType(I32, 16)
-        zero = splat(b, b.trunc(self._zero, I16), words)
-        low, high = (splat(b, b.trunc(x, I8), octets) for x in (self._low, self._high))
-        packed = []
-        for at in range(0, len(lanes), 4):
-            four = [lanes[min(at + k, len(lanes) - 1)] for k in range(4)]
-            halves = []
-            for pair in (four[:2], four[2:]):
-                sums = [call(b, "llvm.x86.avx512.packssdw.512", words, pair), zero]
-                halves.append(call(b, "llvm.sadd.sat.v32i16", words, sums))
-            result = call(b, "llvm.x86.avx512.packuswb.512", octets, halves)
-            # Each 128 bits hold four channels of each vector; a 32-bit permutation puts each vector's together.
-            in_order = shuffle(b, b.bitcast(result, dwords), None, [4 * (k % 4) + k // 4 for k in range(16)])
-            result = clamp(b, b.bitcast(in_order, octets), low, high, signed=False)
-            for k in range(min(4, len(lanes) - at)):
-                packed.append(shuffle(b, result, None, range(16 * k, 16 * k + 16)))
-        return packed
+
+def _pack_words(b: Builder, lanes: Sequence[Value], constants: Value) -> Value:
+    if len(lanes) == 2:
+        words = call(b, _PACK_PAIRS[host.SET.name], ir.VectorType(I16, 2 * LANES), list(lanes))
+    else:
+        halves = [shuffle(b, lanes[0], None, range(at, at + 4)) for at in range(0, LANES, 4)]
+        words = call(b, _PACK_PAIRS["sse2"], ir.VectorType(I16, 8), [halves[0], halves[-1]])
+        words = shuffle(b, words, None, range(LANES))
+    return clamp(b, words, *_ends(b, constants, words.type.count))
+
+
+def _pack_bytes(b: Builder, lanes: Sequence[Value], constants: Value) -> list[Value]:
+    words, octets, dwords = ir.VectorType(I16, 32), ir.VectorType(I8, 64), ir.VectorType(I32, 16)
+    low, high = _ends(b, constants, octets.count)
+    packed = []
+    for at in range(0, len(lanes), 4):
+        four = [lanes[min(at + k, len(lanes) - 1)] for k in range(4)]
+        halves = [call(b, "llvm.x86.avx512.packssdw.512", words, pair) for pair in (four[:2], four[2:])]
+        result = call(b, "llvm.x86.avx512.packuswb.512", octets, halves)
+        # Each 128 bits hold four channels of each vector; a 32-bit permutation puts each vector's together.
+        in_order = shuffle(b, b.bitcast(result, dwords), None, [4 * (k % 4) + k // 4 for k in range(16)])
+        result = clamp(b, b.bitcast(in_order, octets), low, high, signed=False)
+        for k in range(min(4, len(lanes) - at)):
+            packed.append(shuffle(b, result, None, range(16 * k, 16 * k + 16)))
+    return packed
