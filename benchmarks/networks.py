@@ -175,7 +175,14 @@ class _Builder:
         self._add(FloatSoftmax("softmax", ("logits",), "scores"))
         described = FloatGraph(name, INPUT, self._shape, tuple(self._layers), ("scores",))
         # As they were when docs/benchmarks.md was written.
-        return quantize(described, self._pictures, input_range=INPUT_RANGE, method="minmax", correct_biases=False)
+        return quantize(
+            described,
+            self._pictures,
+            input_range=INPUT_RANGE,
+            method="minmax",
+            equalized=False,
+            correct_biases=False,
+        )
 
     def _add(self, layer: AnyFloatLayer) -> Array:
         """What the layer makes of the pictures."""

@@ -29,10 +29,12 @@ from tinymbn.quantize import (
     FloatMean,
     FloatSoftmax,
     MaxPool,
+    Method,
     Range,
     Relu,
     Reshape,
     Window,
+    calibrate,
     convert,
     fold,
     min_max_ranges,
@@ -40,6 +42,7 @@ from tinymbn.quantize import (
     same_padding,
 )
 from tinymbn.quantize.conversion import quant_of_range, quantize_weights, weight_scales
+from tinymbn.quantize.float_layers import FloatActivation
 
 Array = NDArray[np.float32]
 POINT = Window((1, 1))
@@ -468,14 +471,14 @@ def test_an_input_without_range_is_calibrated() -> None:
 # --------------------------------------------------------------------------------- as TensorFlow Lite has it
 
 
-def as_tflite(network: FloatGraph, graph: Graph) -> bytes:
+def as_tflite(folded: FloatGraph, graph: Graph) -> bytes:
     """The quantised random network as a converter writes it: scales, no multipliers."""
     w = TfliteWriter()
     made = {
         name: w.tensor(name, (1, *tensor.shape), scale=tensor.scale, zero_point=tensor.zero_point)
         for name, tensor in graph.tensors.items()
     }
-    for before, after in zip(fold(network).layers, graph.layers, strict=True):
+    for before, after in zip(folded.layers, graph.layers, strict=True):
         inputs = [made[name] for name in after.inputs]
         options: dict[str, object] = {}
         if isinstance(before, FloatConv2D | FloatDepthwise | FloatDense | FloatAdd):
@@ -512,9 +515,9 @@ def as_tflite(network: FloatGraph, graph: Graph) -> bytes:
 
 @pytest.mark.parametrize("dead", [False, True])
 def test_a_file_with_the_same_scales_is_imported_as_the_same_integers(tmp_path: Path, dead: bool) -> None:
-    network = random_network(0, dead=dead)
-    graph = quantize(network, real(random_pictures(0, 16)), input_range=(0, 1))
-    (tmp_path / "same.tflite").write_bytes(as_tflite(network, graph))
+    calibration = calibrate(random_network(0, dead=dead), real(random_pictures(0, 16)), input_range=(0, 1))
+    graph = calibration.convert()
+    (tmp_path / "same.tflite").write_bytes(as_tflite(calibration.graph, graph))
     imported = import_tflite(tmp_path / "same.tflite")
     assert imported.tensors == graph.tensors
     for ours, theirs in zip(graph.layers, imported.layers, strict=True):
@@ -535,12 +538,13 @@ def test_a_file_with_the_same_scales_is_imported_as_the_same_integers(tmp_path: 
 @pytest.mark.parametrize("dead", [False, True])
 def test_int8_is_near_float_in_every_tensor(seed: int, dead: bool) -> None:
     network = random_network(seed, dead=dead)
-    graph = quantize(network, real(random_pictures(seed, 64)), input_range=(0, 1))
+    calibration = calibrate(network, real(random_pictures(seed, 64)), input_range=(0, 1))
+    graph = calibration.convert()
     pictures = random_pictures(seed + 100, 16)
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     for picture in pictures:
-        expected = {layer.output: values for layer, values in FloatInterpreter(network).steps(real(picture))}
+        expected = {layer.output: values for layer, values in FloatInterpreter(calibration.graph).steps(real(picture))}
         for layer, values in Interpreter(graph).steps((picture ^ 0x80).view(np.int8)):
             name = layer.output
             signal[name] = signal.get(name, 0) + float((expected[name] ** 2).sum())
@@ -549,8 +553,88 @@ def test_int8_is_near_float_in_every_tensor(seed: int, dead: bool) -> None:
         assert 10 * np.log10(signal[name] / noise[name]) > 25, name
 
 
+CHANNELS = 4
+NONE, UNIT = floats(0, 0, 0, 0), floats(1, 1, 1, 1)
+POINTWISE = np.random.default_rng(7).normal(size=(CHANNELS, 1, 1, CHANNELS))
+
+
+def hard_network(
+    weights: NDArray[np.float64],
+    bias: Array,
+    activation: FloatActivation = "relu",
+    variance: Array | None = None,
+    follow: float = 1.0,
+) -> FloatGraph:
+    """A pointwise layer that makes t, with a batch-norm or not, and a depthwise one that reads it; on (8, 8, 4)."""
+    layers: list[AnyFloatLayer] = [FloatConv2D("c", ("x",), "sums", weights.astype(np.float32), bias, POINT)]
+    if variance is not None:
+        layers.append(BatchNorm("n", ("sums",), "normal", UNIT, floats(0.5, 0.5, 0.5, 0.5), NONE, variance))
+    layers.append(Relu("r", (layers[-1].output,), "t", activation))
+    kernel = (np.random.default_rng(8).normal(size=(3, 3, CHANNELS)) * follow).astype(np.float32)
+    layers.append(FloatDepthwise("d", ("t",), "y", kernel, floats(1, 0, 0, 0), same(8, 3)))
+    return FloatGraph("hard", "x", (8, 8, CHANNELS), tuple(layers), ("y",))
+
+
+def without(channel: int) -> NDArray[np.float64]:
+    weights = POINTWISE.copy()
+    weights[channel] = 0
+    return weights
+
+
+HARD = {
+    "no weights": hard_network(without(1), floats(0, 0.7, 0, 0)),
+    "no weights, nothing passes": hard_network(without(1), floats(0, -0.7, 0, 0)),
+    "always zero": hard_network(POINTWISE, floats(0, -1000, 0, 0)),
+    "all always zero": hard_network(POINTWISE, UNIT * -1000),
+    "variance 0": hard_network(without(1), NONE, "relu6", floats(1, 0, 1, 1)),
+    "variance 0, divided": hard_network(POINTWISE, NONE, "relu6", floats(1, 0, 1, 1)),
+    "1e-30 beside 1": hard_network(POINTWISE * np.array([1, 1e-30, 1, 1]).reshape(4, 1, 1, 1), NONE),
+    "1e30": hard_network(POINTWISE * 1e30, NONE, follow=1e-30),
+    "bias": hard_network(POINTWISE * 1e-6, floats(1000, 5, 0, -1000)),
+}
+
+
+@pytest.mark.parametrize("method", ["mse", "minmax", "percentile"])
+@pytest.mark.parametrize("name", HARD)
+def test_int8_is_near_float_where_channels_are_dead_or_out_of_scale(name: str, method: Method) -> None:
+    network = HARD[name]
+    pictures = np.random.default_rng(9).normal(size=(40, 8, 8, CHANNELS)).astype(np.float32)
+    calibration = calibrate(network, pictures, method=method)
+    graph = calibration.convert()
+    source = graph.input_tensor
+    x = np.clip(np.rint(pictures / source.scale) + source.zero_point, -128, 127).astype(np.int8)
+    found = dequantized(graph, "y", np.asarray(Interpreter(graph).run(x)))
+    expected = np.asarray(FloatInterpreter(network).run(pictures), np.float64)
+    assert ((found - expected) ** 2).sum() <= 10**-2.7 * (expected**2).sum()
+    # A channel that is always the same is so in int8, to the nearest step.
+    constant = np.ptp(expected, axis=(0, 1, 2)) == 0
+    assert (np.ptp(found, axis=(0, 1, 2)) == 0)[constant].all()
+    assert (np.abs(found - expected).max(axis=(0, 1, 2)) <= graph.tensors["y"].scale)[constant].all()
+
+
+@pytest.mark.parametrize(("by", "highest"), [(10, 6.0), (0.1, 0.5716)])
+def test_the_range_behind_a_relu6_is_what_was_seen_and_no_more_than_6(by: float, highest: float) -> None:
+    pictures = np.random.default_rng(9).normal(size=(40, 8, 8, CHANNELS)).astype(np.float32)
+    network = hard_network(POINTWISE * by, NONE, "relu6")
+    least: dict[Method, float] = {"minmax": 1, "percentile": 0.8, "mse": 0.8, "kl": 0.6}
+    for method, share in least.items():
+        low, high = calibrate(network, pictures, method=method).ranges["t"]
+        assert low == 0
+        assert highest * share <= high <= highest + 0.0001
+
+
+def test_a_single_value_far_out_is_cut_by_percentile_alone() -> None:
+    pictures = np.random.default_rng(9).normal(size=(40, 8, 8, CHANNELS)).astype(np.float32)
+    pictures[3, 0, 0, 0] = 1e6
+    network = hard_network(np.eye(CHANNELS).reshape(POINTWISE.shape), NONE)
+    assert calibrate(network, pictures, method="percentile").ranges["t"].high < 1000
+    assert calibrate(network, pictures, method="minmax").ranges["t"].high == 1e6
+    # The square of what would be lost is larger than all others together.
+    assert calibrate(network, pictures, method="mse").ranges["t"].high > 9e5
+
+
 def test_the_weights_of_every_kind_keep_their_order() -> None:
-    graph = quantize(random_network(5), real(random_pictures(5, 8)), input_range=(0, 1))
+    graph = quantize(random_network(5), real(random_pictures(5, 8)), input_range=(0, 1), equalized=False)
     folded = fold(random_network(5))
     compared = 0
     for before, after in zip(folded.layers, graph.layers, strict=True):

@@ -50,24 +50,14 @@ def load_input(path: Path, graph: Graph) -> Array:
         if x.dtype == np.float32 and not np.isfinite(x).all():
             raise ImageError(f"{path}: infinite values or values that are not numbers; expected finite ones")
         return x
-    grey = array.ndim == 2
-    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
-        raise ImageError(
-            f"{path}: {array.dtype} of shape {array.shape}; expected {expected.dtype} of shape "
-            f"{expected.shape}, or a uint8 picture (H, W) or (H, W, 3)"
-        )
-    height, width = array.shape[:2]
-    _check_size(path, width, height)
-    pixels = np.ascontiguousarray(array)
-    picture = Image.fromarray(pixels.reshape(height, width) if grey or array.shape[2] == 1 else pixels)
-    return to_input(_eight_bits(path, picture), graph)
+    return to_input(_picture_of(path, array, f"{expected.dtype} of shape {expected.shape}, or "), graph)
 
 
 def load_picture(path: Path, data: bytes | None = None) -> Image.Image:
     """The first frame of a PNG, JPEG or BMP file, upright, as 8 bits grey ("L") or "RGB".
 
     EXIF rotation is applied. What is transparent becomes white. 16 bits of grey become 8, rounded to
-    nearest. Colour profiles are ignored.
+    nearest. Colour profiles are ignored. A uint8 array in a ``.npy`` file is a picture, see ``load_input``.
 
     Args:
         path: of the file.
@@ -76,6 +66,8 @@ def load_picture(path: Path, data: bytes | None = None) -> Image.Image:
     Raises:
         ImageError: the file is damaged, no picture, or has over 100 megapixels.
     """
+    if data is None and path.suffix.lower() == ".npy":
+        return _picture_of(path, _load_array(path))
     # Pillow warns of what does not matter here, such as odd EXIF, and of large pictures, which are refused.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -158,6 +150,20 @@ def int8_pixel_table(graph: Graph) -> NDArray[np.int8]:
         return from_uint8(table)
     inner = graph.quantized_input
     return quantize(table, inner.scale, inner.zero_point) if table.dtype == np.float32 else table
+
+
+def _picture_of(path: Path, array: Array, expected: str = "") -> Image.Image:
+    """The picture in a uint8 array; ``expected`` is what else might have been in the file."""
+    grey = array.ndim == 2
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
+        raise ImageError(
+            f"{path}: {array.dtype} of shape {array.shape}; expected {expected}a uint8 picture (H, W) or (H, W, 3)"
+        )
+    height, width = array.shape[:2]
+    _check_size(path, width, height)
+    pixels = np.ascontiguousarray(array)
+    picture = Image.fromarray(pixels.reshape(height, width) if grey or array.shape[2] == 1 else pixels)
+    return _eight_bits(path, picture)
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

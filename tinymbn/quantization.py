@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from tinymbn.image import load_picture, to_pixels
 from tinymbn.inference import find_pictures
 from tinymbn.interpreter import Interpreter
 from tinymbn.preprocessing import Preprocessing
-from tinymbn.quantize import FloatGraph, FloatInterpreter, fold, load_float_model
+from tinymbn.quantize import Calibration, FloatGraph, FloatInterpreter, load_float_model
 from tinymbn.quantize.float_layers import AnyFloatLayer
 from tinymbn.terminal import complain
 
 Array = NDArray[np.float32]
 
 _KEPT = 8  # pictures on which layers are compared
+
+_Entry = tuple[Path, bytes | None]  # of a picture: its name, and its bytes where they are part of another file
 
 
 def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
@@ -87,25 +90,30 @@ class CalibrationPictures:
                 f"float model {self.graph.name!r}: it does not say what its input's values are; "
                 "say so: --input-range LOW,HIGH, or --mean and --std"
             )
-        self._entries = self._open()
-        self.count = len(self._entries) if self.most is None else min(self.most, len(self._entries))
+        self._total, self._entries = self._open()
+        self.count = self._total if self.most is None else min(self.most, self._total)
 
-    def _open(self) -> list[tuple[Path, bytes | None]]:
-        """Every picture: of a data set, else of a plain folder or file."""
-        folders = self.paths.is_dir() and any(child.is_dir() for child in self.paths.iterdir())
-        if folders or self.paths.suffix.lower() == ".npz":
+    def _open(self) -> tuple[int, Callable[[], Iterable[_Entry]]]:
+        """How many pictures there are, and all of them: of a data set, else of a plain folder or file."""
+        folder = os.path.isdir(self.paths)
+        if not folder:
+            require_file(self.paths, ImageError, "a folder of pictures, or a data set")
+        classes = folder and any(child.is_dir() for child in self.paths.iterdir())
+        if classes or self.paths.suffix.lower() == ".npz":
             try:
-                return [(picture.path, picture.data) for picture in open_dataset(self.paths).pictures()]
+                dataset = open_dataset(self.paths)
+                return dataset.count, lambda: ((picture.path, picture.data) for picture in dataset.pictures())
             except DatasetError:
-                if not folders:
+                if not classes:
                     raise
-        return [(path, None) for path in find_pictures([self.paths])]
+        found = find_pictures([self.paths])
+        return len(found), lambda: ((path, None) for path in found)
 
     def __iter__(self) -> Iterator[Array]:
         assert self._table is not None
         # Spread over all of them: data sets are often in the order of their classes.
-        for index in np.linspace(0, len(self._entries) - 1, self.count).astype(int):
-            path, data = self._entries[index]
+        chosen = set(np.linspace(0, self._total - 1, self.count).astype(int).tolist())
+        for path, data in (entry for index, entry in enumerate(self._entries()) if index in chosen):
             try:
                 picture = load_picture(path, data)
             except ImageError as error:
@@ -125,11 +133,12 @@ class LayerQuality:
     """How near a quantised layer's output is to the float one's.
 
     Attributes:
-        layer: the float layer, as ``fold`` leaves it.
-        low, high: the real values that its int8 range covers.
+        layer: the float layer that it stands for.
+        low, high: the real values that its int8 range covers; of scaled channels a part of them, see ``equalize``.
         scale: of a step.
         clipped: the share of float values outside.
-        sqnr_db: the power of the values over that of the differences; infinite where they are equal.
+        sqnr_db: the power of the values, as the network had them before channels were scaled, over that of the
+            differences; infinite where they are equal.
     """
 
     layer: AnyFloatLayer
@@ -140,11 +149,11 @@ class LayerQuality:
     sqnr_db: float
 
 
-def compare_layers(graph: FloatGraph, quantized: Graph, pictures: list[Array]) -> list[LayerQuality]:
-    """Each layer of both networks on the same pictures, in running order."""
-    folded, interpreter = fold(graph), Interpreter(quantized)
-    float_interpreter = FloatInterpreter(folded)
-    signal, noise, outside, elements = (dict.fromkeys(folded.shapes, 0.0) for _ in range(4))
+def compare_layers(calibration: Calibration, quantized: Graph, pictures: list[Array]) -> list[LayerQuality]:
+    """Each layer of a network and of its int8 one on the same pictures, in running order."""
+    graph = calibration.graph
+    float_interpreter, interpreter = FloatInterpreter(graph), Interpreter(quantized)
+    signal, noise, outside, elements = (dict.fromkeys(graph.shapes, 0.0) for _ in range(4))
     tensor = quantized.input_tensor
     for picture in pictures:
         steps = np.rint(picture / np.float32(tensor.scale)) + tensor.zero_point
@@ -153,12 +162,13 @@ def compare_layers(graph: FloatGraph, quantized: Graph, pictures: list[Array]) -
             made = quantized.tensors[layer.output]
             values = (output.astype(np.float64) - made.zero_point) * made.scale
             low, high = ((edge - made.zero_point) * made.scale for edge in (-128, 127))
-            signal[layer.output] += float((real.astype(np.float64) ** 2).sum())
-            noise[layer.output] += float(((values - real) ** 2).sum())
+            unscaled = 1 / calibration.factors.get(layer.output, np.ones(1, np.float32)).astype(np.float64)
+            signal[layer.output] += float(((real * unscaled) ** 2).sum())
+            noise[layer.output] += float((((values - real) * unscaled) ** 2).sum())
             outside[layer.output] += float(((real < low - made.scale / 2) | (real > high + made.scale / 2)).sum())
             elements[layer.output] += real.size
     qualities = []
-    for layer in folded.layers:
+    for layer in graph.layers:
         made, name = quantized.tensors[layer.output], layer.output
         low, high = ((edge - made.zero_point) * made.scale for edge in (-128, 127))
         ratio = math.inf if noise[name] == 0 else 10 * math.log10(max(signal[name], 1e-30) / noise[name])

@@ -50,6 +50,7 @@ def page(
         version=__version__,
         pictures=pictures,
         method=method,
+        scaled=sum(calibration.scaled_channels(tensor) for tensor in calibration.factors),
         width=_WIDTH,
         height=_HEIGHT,
         rows=[_row(quality, calibration.seen[quality.layer.output].histogram) for quality in worst],

@@ -9,6 +9,7 @@ from typing import Any
 from tinymbn.columns import Column, new_console, print_columns
 from tinymbn.graph import Graph
 from tinymbn.quantization import LayerQuality
+from tinymbn.quantize import Calibration
 from tinymbn.summary import SCHEMA, kind_text
 
 
@@ -29,7 +30,14 @@ def print_qualities(qualities: Sequence[LayerQuality], most: int) -> None:
         print(f"... and {len(qualities) - len(worst)} that are nearer")
 
 
-def values(graph: Graph, qualities: Sequence[LayerQuality], pictures: int, skipped: int, method: str) -> dict[str, Any]:
+def values(
+    graph: Graph,
+    calibration: Calibration,
+    qualities: Sequence[LayerQuality],
+    pictures: int,
+    skipped: int,
+    method: str,
+) -> dict[str, Any]:
     """For JSON."""
     return {
         "schema": SCHEMA,
@@ -47,6 +55,7 @@ def values(graph: Graph, qualities: Sequence[LayerQuality], pictures: int, skipp
                 "high": quality.high,
                 "scale": quality.scale,
                 "clipped": quality.clipped,
+                "scaled_channels": calibration.scaled_channels(quality.layer.output),
                 "sqnr_db": quality.sqnr_db if math.isfinite(quality.sqnr_db) else None,
             }
             for quality in qualities

@@ -52,6 +52,7 @@ def new(arch: str, alpha: float, resolution: int, classes: int, channels: str, s
     help="How ranges are chosen. Default: mse.",
 )
 @click.option("--resolution", type=int, metavar="R", help="Of a state_dict of PyTorch, which does not say it.")
+@click.option("--no-equalize", is_flag=True, help="Leave channels as they are, however small their values.")
 @click.option("--no-bias-correction", is_flag=True, help="Round biases as they are.")
 @arguments.labels
 @arguments.preprocessing_options
@@ -66,6 +67,7 @@ def quantize(
     pictures: int,
     method: Any,
     resolution: int | None,
+    no_equalize: bool,
     no_bias_correction: bool,
     labels_file: Path | None,
     prepared: arguments.Prepared,
@@ -85,6 +87,8 @@ def quantize(
     arguments.require_output(output, [model, labels_file, calibrate])
     if report is not None:
         arguments.require_other_file(report, [model, labels_file, calibrate])
+        if report.resolve() == output.resolve():
+            raise arguments.usage(f"{report}: the model goes there; --report wants a file of its own")
     from tinymbn import quantization, quantization_report, terminal
     from tinymbn.labels import load_labels
     from tinymbn.model_file import save_model
@@ -95,21 +99,22 @@ def quantize(
     found = quantization.CalibrationPictures(graph, how, calibrate, pictures)
     labels = load_labels(labels_file) if labels_file is not None else graph.labels
     with closing(terminal.with_progress(iter(found), found.count, quiet=quiet)) as shown:
-        calibration = calibrated_on(graph, shown, preprocessing=how, method=method)
+        calibration = calibrated_on(graph, shown, preprocessing=how, method=method, equalized=not no_equalize)
     made = calibration.convert(labels=labels, correct_biases=not no_bias_correction)
-    save_model(made, output)
-    qualities = quantization.compare_layers(graph, made, found.first)
+    qualities = quantization.compare_layers(calibration, made, found.first)
     used = found.count - found.skipped
+    save_model(made, output)
     if report is not None:
         from tinymbn.files import write_file
         from tinymbn.quantization_page import page
 
         write_file(report, page(made, calibration, qualities, used, method).encode())
     if as_json:
-        click.echo(json.dumps(quantization_report.values(made, qualities, used, found.skipped, method), indent=2))
+        values = quantization_report.values(made, calibration, qualities, used, found.skipped, method)
+        click.echo(json.dumps(values, indent=2))
         return
     quantization_report.print_qualities(qualities, top)
     click.echo("")
     size = f"{len(made.layers)} layers, {made.macs:,} MACs, {made.parameters:,} weights and biases"
     skipped = f", {found.skipped} skipped" if found.skipped else ""
-    click.echo(f"{output}: {size}; calibrated on {used} pictures{skipped}")
+    click.echo(f"{output}: {size}; calibrated on {used:,} picture{'s' if used != 1 else ''}{skipped}")

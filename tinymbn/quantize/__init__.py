@@ -5,6 +5,7 @@ from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape, Window, same_
 from tinymbn.quantize.builder import build
 from tinymbn.quantize.calibration import Observed, Progress, min_max_ranges, observe, ranges
 from tinymbn.quantize.conversion import convert
+from tinymbn.quantize.equalization import equalize
 from tinymbn.quantize.float_file import load_float_model, save_float_model
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_interpreter import FloatInterpreter
@@ -59,6 +60,7 @@ __all__ = [
     "Reshape",
     "Window",
     "convert",
+    "equalize",
     "fold",
     "min_max_ranges",
     "quantize",

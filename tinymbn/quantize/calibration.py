@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,30 @@ class Observed:
     Attributes:
         histogram: of its values.
         mean: of each channel, the last axis.
+        low, high: the least and greatest value of each channel.
     """
 
     histogram: Histogram = field(default_factory=Histogram)
     mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    low: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    high: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     _pictures: int = 0
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count one picture's values."""
         self.histogram.add(values)
-        mean = values.mean(axis=tuple(range(values.ndim - 1)), dtype=np.float64)
+        others = tuple(range(values.ndim - 1))
+        mean, low, high = values.mean(axis=others, dtype=np.float64), values.min(axis=others), values.max(axis=others)
         self._pictures += 1
-        self.mean = mean if self._pictures == 1 else self.mean + (mean - self.mean) / self._pictures
+        if self._pictures == 1:
+            self.mean, self.low, self.high = mean, low, high
+            return
+        self.mean = self.mean + (mean - self.mean) / self._pictures
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    def scaled(self, factors: NDArray[np.float32]) -> Observed:
+        """The same with each channel multiplied, (C,); the histogram stays that of the values as they were seen."""
+        return replace(self, mean=self.mean * factors, low=self.low * factors, high=self.high * factors)
 
 
 def observe(

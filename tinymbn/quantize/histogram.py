@@ -56,6 +56,12 @@ class Histogram:
         self._width *= 2
 
     @property
+    def edges(self) -> NDArray[np.float64]:
+        """Where bins begin, and the last ends; (BINS + 1,), none outside the values."""
+        edges: NDArray[np.float64] = np.clip(self._start + np.arange(BINS + 1) * self._width, self.low, self.high)
+        return edges
+
+    @property
     def centres(self) -> NDArray[np.float64]:
         """The middle of each bin."""
         centres: NDArray[np.float64] = np.clip(
@@ -97,9 +103,10 @@ def _percentile(histogram: Histogram) -> Range:
     below = np.cumsum(histogram.counts) / histogram.counts.sum()
     rest = (100 - PERCENTILE) / 100
     first, last = int(np.searchsorted(below, rest)), min(int(np.searchsorted(below, 1 - rest)), BINS - 1)
-    low = float(histogram.centres[first]) if histogram.low < 0 else float(histogram.low)
-    high = float(histogram.centres[last])
-    return Range(min(low, high), high)
+    # Whole bins are kept: the rest may be one value that many elements have.
+    edges = histogram.edges
+    low = float(edges[first]) if histogram.low < 0 else float(histogram.low)
+    return Range(low, float(edges[last + 1]))
 
 
 def _candidates(histogram: Histogram) -> Iterator[Range]:

@@ -12,6 +12,7 @@ from tinymbn.graph import Graph
 from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize.calibration import Observed, Progress, observe, ranges
 from tinymbn.quantize.conversion import convert
+from tinymbn.quantize.equalization import equalize
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.folding import fold
 from tinymbn.quantize.histogram import Method, Range
@@ -22,16 +23,22 @@ class Calibration:
     """What pictures have shown of a network.
 
     Attributes:
-        graph: as ``fold`` leaves it.
+        graph: as ``fold`` leaves it, and ``equalize``.
         seen: every tensor.
         ranges: of every tensor, to be spread over int8.
+        factors: what channels were multiplied by, of tensors where they were, see ``equalize``.
         preprocessing: from picture to the int8 input.
     """
 
     graph: FloatGraph
     seen: Mapping[str, Observed]
     ranges: Mapping[str, Range]
+    factors: Mapping[str, NDArray[np.float32]]
     preprocessing: Preprocessing
+
+    def scaled_channels(self, tensor: str) -> int:
+        """How many channels of a tensor were multiplied by more than 1."""
+        return int((self.factors[tensor] > 1).sum()) if tensor in self.factors else 0
 
     def convert(self, *, labels: Sequence[str] = (), correct_biases: bool = True) -> Graph:
         """The int8 Graph; arguments as ``quantize``."""
@@ -46,6 +53,7 @@ def calibrate(
     input_range: tuple[float, float] | None = None,
     preprocessing: Preprocessing | None = None,
     method: Method = "mse",
+    equalized: bool = True,
     progress: Progress | None = None,
 ) -> Calibration:
     """Look at a network on pictures; arguments and errors as ``quantize``."""
@@ -61,7 +69,9 @@ def calibrate(
         if low <= 0 <= high and (table == table[0]).all():
             # The int8 range is then this one end to end, and a pixel needs no arithmetic in float.
             preprocessing = replace(preprocessing, mean=None, std=None)
-    return Calibration(folded, seen, chosen, preprocessing)
+    made, factors = equalize(folded, seen, chosen) if equalized else (folded, {})
+    seen |= {name: seen[name].scaled(by) for name, by in factors.items()}
+    return Calibration(made, seen, chosen, factors, preprocessing)
 
 
 def quantize(
@@ -72,6 +82,7 @@ def quantize(
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] = (),
     method: Method = "mse",
+    equalized: bool = True,
     correct_biases: bool = True,
     progress: Progress | None = None,
 ) -> Graph:
@@ -86,6 +97,7 @@ def quantize(
             of channels is kept.
         labels: of the classes.
         method: how the range of a tensor is chosen, see ``histogram.best_range``.
+        equalized: whether channels are scaled so that small ones use more of int8's steps, see ``equalization``.
         correct_biases: whether biases make up for what rounding the weights changes on the average.
         progress: called after each picture with the number done.
 
@@ -94,6 +106,12 @@ def quantize(
         ImageError: a picture has another shape than the input.
     """
     calibration = calibrate(
-        graph, pictures, input_range=input_range, preprocessing=preprocessing, method=method, progress=progress
+        graph,
+        pictures,
+        input_range=input_range,
+        preprocessing=preprocessing,
+        method=method,
+        equalized=equalized,
+        progress=progress,
     )
     return calibration.convert(labels=labels, correct_biases=correct_biases)
