@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from benchmarks.litert_models import readable_by_litert
 from tests.litert import LiteRT, in_type_of
 from tests.shared import SHARED, needs_shared
 from tinymbn import Graph, Interpreter, import_tflite
+from tinymbn.class_match import match_classes
+from tinymbn.dataset import open_dataset
+from tinymbn.evaluation import Answer, Tally, evaluate, load_labelled
 from tinymbn.image import load_input
 from tinymbn.labels import top
 
@@ -111,3 +115,31 @@ def test_the_five_best_classes_are_the_references(model: str, picture: str) -> N
     assert [score.index for score in found] == best.tolist()
     assert [score.raw for score in found] == expected[best].tolist()
     assert all(score.label for score in found)
+
+
+@pytest.mark.parametrize(
+    ("model", "least", "right"),
+    [("mobilenet_v1_0.25_128_quant", 500, (219, 344)), ("tf2_mobilenet_v2_1.0_224_ptq", 40, (430, 488))],
+)
+def test_eval_gives_the_references_answers(
+    model: str, least: int, right: tuple[int, int], pytestconfig: pytest.Config
+) -> None:
+    """On ImageNet pictures, one by one: the best class, and the rank of the true one; ``right`` is of all 500."""
+    reference, interpreter = both(model)
+    dataset = open_dataset(SHARED / "data" / "imagenet_sample_500.npz")
+    match = match_classes(dataset, interpreter.graph, None)
+    count = min(max(least, pytestconfig.getoption("--examples")), dataset.count)
+    pictures = list(islice(dataset.pictures(), count))
+    tally, wrong = Tally(), []
+    for k, answer in enumerate(evaluate(interpreter, pictures, match, jobs=2)):
+        x = load_labelled(pictures[k], interpreter.graph)
+        scores = reference.run(x[None])[reference.outputs[0]].ravel().tolist()
+        ranking = sorted(range(len(scores)), key=lambda index: -scores[index])
+        true = match.classes[pictures[k].dataset_class]
+        if answer != Answer(true, ranking[0], ranking.index(true)):
+            wrong.append(k)
+        tally.add(answer)
+    assert not wrong
+    assert tally.pictures == count
+    if count == dataset.count:
+        assert (tally.within(1), tally.within(5)) == right

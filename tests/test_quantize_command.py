@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +21,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.command_line import Run
-from tests.shared import SHARED, needs_shared
+from tests.shared import CHECKOUT, SHARED, needs_shared
+from tests.test_dataset import members
 from tinymbn import Interpreter, load_model
 from tinymbn.architectures import mobilenet_v1
 from tinymbn.dataset import open_dataset
 from tinymbn.image import load_picture, to_input
-from tinymbn.quantize import FloatInterpreter, Histogram, Method, best_range, build, save_float_model
+from tinymbn.quantization import CalibrationPictures
+from tinymbn.quantize import (
+    FloatInterpreter,
+    Histogram,
+    Method,
+    best_range,
+    build,
+    fold,
+    observe,
+    save_float_model,
+)
 
 h5py = pytest.importorskip("h5py")
 
@@ -80,6 +100,134 @@ def test_nothing_to_calibrate_with_is_one_line(run: Run) -> None:
     assert refused.code == 3
     assert "no calibration pictures" in refused.err
     assert not Path("model.npz").exists()
+
+
+def test_a_folder_may_hold_grey_pictures_arrays_and_other_sizes(run: Run) -> None:
+    write_model(Path("net.npz"))
+    folder = write_pictures(Path("pictures"), 1)
+    chance = np.random.default_rng(0)
+    grey = chance.integers(0, 256, (5, 90)).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "grey.png")
+    np.save(folder / "array.npy", grey)
+    np.save(folder / "real.npy", grey.astype(np.float32))
+    done = run("quantize", "net.npz", "--calibrate", "pictures", "-o", "model.npz")
+    assert "calibrated on 3 pictures, 1 skipped" in done.out
+    problem = "real.npy: float32 of shape (5, 90); expected a uint8 picture (H, W) or (H, W, 3); skipped"
+    assert done.err == f"tinymbn: pictures/{problem}\n"
+    done = run("quantize", "net.npz", "--calibrate", "pictures/0.png", "-o", "model.npz")
+    assert "calibrated on 1 picture\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("--calibrate", "nowhere"), 3, "tinymbn: nowhere: no such file"),
+        (("--calibrate", "net.npz"), 3, "net.npz: an archive of header, labels, "),
+        (("--calibrate", "p", "--labels", "labels.txt"), 3, "labels.txt: 2 labels; model 'mobilenet_v1_0.1_32' has 4"),
+        (("--calibrate", "p", "--report", "model.npz"), 2, "model.npz: the model goes there; --report wants a file of"),
+        (("--calibrate", "p", "--report", "no/page.html"), 2, "no/page.html: no folder no to write it to"),
+        (("--calibrate", "p", "--mean", "1,2", "--std", "1,2"), 3, "mean and std have 2 channels; the input has 3"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_any_work(
+    run: Run, arguments: tuple[str, ...], code: int, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(Path("net.npz"))
+    write_pictures(Path("p"))
+    Path("labels.txt").write_text("a\nb\n")
+    monkeypatch.setattr("tinymbn.quantize.calibrate", None)
+    refused = run("quantize", "net.npz", "-o", "model.npz", *arguments)
+    first, *hints = refused.err.splitlines()
+    assert (refused.code, refused.out) == (code, "")
+    assert text in first
+    assert hints in ([], ["Hint: tinymbn quantize --help"])
+    assert not Path("model.npz").exists()
+
+
+def test_a_weight_that_is_no_number_names_its_layer(run: Run) -> None:
+    write_model(Path("net.npz"))
+    with np.load("net.npz") as data:
+        arrays = dict(data)
+    arrays["layer_003.weights"] *= np.float32(np.nan)
+    np.savez("net.npz", **arrays)
+    refused = run("quantize", "net.npz", "--calibrate", ".", "-o", "model.npz")
+    assert refused.code == 3
+    assert 'net.npz: layer "block1/depthwise": depthwise: a weight or bias is not a finite number' in refused.err
+
+
+def many_pictures(path: Path, count: int) -> None:
+    """A data set of one picture, again and again."""
+    picture = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8)).save(picture, "PNG")
+    np.savez(path, **members(*[picture.getvalue()] * count, labels=[0] * count))
+
+
+def test_channels_are_equalised_unless_said_otherwise(run: Run) -> None:
+    write_model(Path("net.npz"))
+    write_pictures(Path("pictures"))
+    options = ("quantize", "net.npz", "--calibrate", "pictures", "-o", "model.npz", "--json")
+    scaled = [layer["scaled_channels"] for layer in json.loads(run(*options).out)["layers"]]
+    assert sum(scaled) > 100
+    assert scaled[-4:] == [0, 0, 0, 0]  # nothing with weights reads what is averaged, nor what comes after it
+    plain = json.loads(run(*options, "--no-equalize").out)["layers"]
+    assert not any(layer["scaled_channels"] for layer in plain)
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
+    network = build(mobilenet_v1(0.1), 16, 2)
+    start = fold(replace(network, layers=network.layers[:6], outputs=(network.layers[5].output,)))
+    peaks = []
+    for count in (20, 600):
+        many_pictures(tmp_path / "d.npz", count)
+        found = CalibrationPictures(network, network.preprocessing, tmp_path / "d.npz", None)
+        tracemalloc.start()
+        observe(start, found)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found.used == count
+    assert peaks[1] < peaks[0] + 600_000  # the inputs alone would be 1.8 MB more
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 19, 20, 21])
+def test_pictures_are_taken_from_all_of_a_data_set(tmp_path: Path, most: int) -> None:
+    network = build(mobilenet_v1(0.1), 8, 2)
+    pictures = [io.BytesIO() for _ in range(20)]
+    for shade, file in enumerate(pictures):
+        Image.new("RGB", (8, 8), (shade, shade, shade)).save(file, "PNG")
+    np.savez(tmp_path / "d.npz", **members(*(file.getvalue() for file in pictures), labels=[0] * 20))
+    found = CalibrationPictures(network, network.preprocessing, tmp_path / "d.npz", most)
+    taken = [round((float(picture[0, 0, 0]) + 1) * 127.5) for picture in found]
+    assert len(taken) == found.count == found.used == min(most, 20)
+    steps = np.diff([*taken, 20])
+    assert taken[0] == 0
+    assert np.ptp(steps) <= 1
+
+
+def test_on_a_terminal_there_is_progress_and_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    write_model(tmp_path / "net.npz")
+    many_pictures(tmp_path / "d.npz", 50_000)
+    before = sorted(tmp_path.iterdir())
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "tinymbn", "quantize", "net.npz", "--calibrate", "d.npz", "--pictures", "50000"]
+    path = os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "codegen"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "PYTHONPATH": path}
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=slave, stdout=subprocess.PIPE, env=environment)
+    os.close(slave)
+    shown = b""
+    try:
+        while not re.search(rb"\d+/50000 [\d,.]+/s \d:\d\d:\d\d", re.sub(rb"\x1b\[[\d;?]*[A-Za-z]", b"", shown)):
+            shown += os.read(master, 4096)
+        running.send_signal(signal.SIGINT)
+        while b"interrupted" not in shown or b"\n" not in shown.rpartition(b"interrupted")[2]:
+            shown += os.read(master, 4096)
+        code = running.wait(20)
+    finally:
+        running.kill()
+        out, _ = running.communicate()
+        os.close(master)
+    assert (code, out) == (130, b"")
+    assert re.search(rb"tinymbn: interrupted after [\d,]+ of 50,000 pictures; nothing was written\r\n$", shown)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_page_shows_every_layer_and_needs_nothing_else(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tinymbn.errors import ModelError
 from tinymbn.files import read_file
 from tinymbn.graph import Graph, Tensor
 from tinymbn.kernels.quantize import dequantize, from_uint8
-from tinymbn.layers import AnyLayer, Dequantize, Lookup, Reshape, Softmax
+from tinymbn.layers import AnyLayer, Dequantize, Lookup, Reshape, Shape, Softmax
 
 MAX_FILE_BYTES = 1 << 20  # 1 MiB: 21,000 names of 50 letters
 
@@ -86,18 +87,24 @@ def is_probability(graph: Graph, output: str) -> bool:
 
 
 def with_labels(graph: Graph, path: Path) -> Graph:
-    """The graph with the labels of a text file.
+    """The graph with the labels of a text file; raises as ``load_class_labels``."""
+    names = load_class_labels(path, graph.name, [tensor.shape for tensor in graph.output_tensors])
+    return replace(graph, labels=names)
+
+
+def load_class_labels(path: Path, model: str, outputs: Sequence[Shape]) -> tuple[str, ...]:
+    """The labels in a text file, one for each class of a model with outputs of these shapes.
 
     Raises:
         ModelError: as in ``load_labels``; or there is not one label a class, for then each class would have
             a wrong name.
     """
     names = load_labels(path)
-    classes = sorted({tensor.shape[-1] for tensor in graph.output_tensors})
+    classes = sorted({shape[-1] for shape in outputs})
     if len(names) not in classes:
         expected = " or ".join(map(str, classes))
-        raise ModelError(f"{path}: {len(names)} labels; model {graph.name!r} has {expected} classes")
-    return replace(graph, labels=names)
+        raise ModelError(f"{path}: {len(names)} labels; model {model!r} has {expected} classes")
+    return names
 
 
 def real_values(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:

@@ -68,6 +68,7 @@ class CalibrationPictures:
         graph: whose input.
         preprocessing: from picture to real values.
         count: of pictures, the unreadable ones included.
+        used: so far.
         skipped: that could not be read, so far; each has been complained of.
         first: some, kept.
     """
@@ -77,6 +78,7 @@ class CalibrationPictures:
     paths: Path
     most: int | None
     count: int = 0
+    used: int = 0
     skipped: int = 0
     first: list[Array] = field(default_factory=list)
 
@@ -111,9 +113,10 @@ class CalibrationPictures:
 
     def __iter__(self) -> Iterator[Array]:
         assert self._table is not None
-        # Spread over all of them: data sets are often in the order of their classes.
-        chosen = set(np.linspace(0, self._total - 1, self.count).astype(int).tolist())
-        for path, data in (entry for index, entry in enumerate(self._entries()) if index in chosen):
+        for index, (path, data) in enumerate(self._entries()):
+            # Spread over all of them: data sets are often in the order of their classes.
+            if index * self.count // self._total == (index - 1) * self.count // self._total:
+                continue
             try:
                 picture = load_picture(path, data)
             except ImageError as error:
@@ -126,6 +129,7 @@ class CalibrationPictures:
             if len(self.first) < _KEPT:
                 self.first.append(real)
             yield real
+            self.used += 1
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import click
 
 from tinymbn.architectures import NAMES
 from tinymbn.commands import arguments
+from tinymbn.errors import InterruptError
 
 
 @click.command()
@@ -90,31 +91,36 @@ def quantize(
         if report.resolve() == output.resolve():
             raise arguments.usage(f"{report}: the model goes there; --report wants a file of its own")
     from tinymbn import quantization, quantization_report, terminal
-    from tinymbn.labels import load_labels
+    from tinymbn.labels import load_class_labels
     from tinymbn.model_file import save_model
     from tinymbn.quantize import calibrate as calibrated_on
 
     graph = quantization.load_float(model, resolution)
     how = prepared(graph.preprocessing)
+    labels = graph.labels
+    if labels_file is not None:
+        labels = load_class_labels(labels_file, graph.name, [graph.shapes[name] for name in graph.outputs])
     found = quantization.CalibrationPictures(graph, how, calibrate, pictures)
-    labels = load_labels(labels_file) if labels_file is not None else graph.labels
-    with closing(terminal.with_progress(iter(found), found.count, quiet=quiet)) as shown:
-        calibration = calibrated_on(graph, shown, preprocessing=how, method=method, equalized=not no_equalize)
+    try:
+        with closing(terminal.with_progress(iter(found), found.count, quiet=quiet)) as shown:
+            calibration = calibrated_on(graph, shown, preprocessing=how, method=method, equalized=not no_equalize)
+    except KeyboardInterrupt:
+        done = f"{found.used:,} of {found.count:,} pictures"
+        raise InterruptError(f"interrupted after {done}; nothing was written") from None
     made = calibration.convert(labels=labels, correct_biases=not no_bias_correction)
     qualities = quantization.compare_layers(calibration, made, found.first)
-    used = found.count - found.skipped
     save_model(made, output)
     if report is not None:
         from tinymbn.files import write_file
         from tinymbn.quantization_page import page
 
-        write_file(report, page(made, calibration, qualities, used, method).encode())
+        write_file(report, page(made, calibration, qualities, found.used, method).encode())
     if as_json:
-        values = quantization_report.values(made, calibration, qualities, used, found.skipped, method)
+        values = quantization_report.values(made, calibration, qualities, found.used, found.skipped, method)
         click.echo(json.dumps(values, indent=2))
         return
     quantization_report.print_qualities(qualities, top)
     click.echo("")
     size = f"{len(made.layers)} layers, {made.macs:,} MACs, {made.parameters:,} weights and biases"
     skipped = f", {found.skipped} skipped" if found.skipped else ""
-    click.echo(f"{output}: {size}; calibrated on {used:,} picture{'s' if used != 1 else ''}{skipped}")
+    click.echo(f"{output}: {size}; calibrated on {found.used:,} picture{'s' if found.used != 1 else ''}{skipped}")
