@@ -3,7 +3,7 @@
 A tensor has one int8 range for all of its channels. With a factor s > 0 on a channel of it, on the weights and the bias
 that make the channel, and 1 / s on the weights that read it, the network is the same: ReLU commutes with s, and powers
 of two are exact in float. ReLU6 does not: it then cuts the channel at 6 / s. So factors are 1 or more, and so small
-that what calibration has seen of the channel stays well inside the tensor's range, which is no wider than 0 to 6.
+that what calibration has seen of the channel stays well inside the tensor's range, and below 6 where a ReLU6 cuts.
 The range itself stays, for the channels that reach its ends keep the factor 1.
 
 Sources: Nagel et al. 2019, Data-free quantization through weight equalization and bias correction, section 4.1;
@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 
 from tinymbn.quantize.calibration import Observed
 from tinymbn.quantize.float_graph import FloatGraph
-from tinymbn.quantize.float_layers import AnyFloatLayer, FloatConv2D, FloatDepthwise, FloatWeighted
+from tinymbn.quantize.float_layers import (
+    AnyFloatLayer,
+    FloatActivation,
+    FloatConv2D,
+    FloatDepthwise,
+    FloatWeighted,
+)
 from tinymbn.quantize.histogram import Range
 
 Factors = NDArray[np.float32]
@@ -30,6 +36,7 @@ Factors = NDArray[np.float32]
 _HEADROOM = 1.5
 # What is smaller than a sixteenth of the range was hardly used by the network; unseen pictures may wake it.
 _MOST = 16.0
+_SCALABLE: tuple[FloatActivation, ...] = ("none", "relu", "relu6")
 
 
 def equalize(
@@ -57,6 +64,8 @@ def equalize(
         tensor = layer.inputs[0]
         maker: AnyFloatLayer | None = layers[maker_of[tensor]] if tensor in maker_of else None
         if not isinstance(layer, FloatWeighted) or not isinstance(maker, FloatWeighted) or readers[tensor] > 1:
+            continue
+        if maker.activation not in _SCALABLE:
             continue
         factors = _factors(maker, layer, seen[tensor], ranges[tensor])
         if (factors == 1).all():
