@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import assert_never
 
-_SOFTMAX_QUANT = Quant(1 / 256, -128)
+SOFTMAX_QUANT = Quant(1 / 256, -128)
 _GUESS = Preprocessing()
 
 # Below this a tensor is constant for all practical purposes, and a scale made of its range would turn
@@ -61,6 +62,23 @@ _LEAST_SPAN = 1e-6
 _BIAS_LIMIT = 2**30
 # Accumulator units in one output step of a channel without weights: its bias alone sets what they are worth.
 _DEAD_CHANNEL_STEPS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Integers:
+    """A layer's weights and biases as whole numbers.
+
+    Attributes:
+        values: int8, in the layer's own axes.
+        bias: int32, (C_out,), in units of input scale * weight scale.
+        scales: float32, (C_out,), of the weights.
+        zero_point: of the weights.
+    """
+
+    values: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    scales: NDArray[np.float32]
+    zero_point: int = 0
 
 
 def convert(
@@ -95,8 +113,11 @@ def convert(
         quants[layer.output] = made = _output_quant(layer, sources[0], ranges[layer.output])
         try:
             with np.errstate(over="ignore"):  # an infinite scale is a ValueError of fixedpoint
-                mean = None if means is None else means[layer.inputs[0]]
-                layers.append(_convert_layer(layer, sources, made, graph.shapes[layer.inputs[0]], mean))
+                integers = None
+                if isinstance(layer, FloatWeighted):
+                    mean = None if means is None else means[layer.inputs[0]]
+                    integers = quantize_weights(layer, sources[0], made, mean)
+                layers.append(convert_layer(layer, sources, made, graph.shapes[layer.inputs[0]], integers))
         except ValueError as error:
             raise ModelError(f'layer "{layer.name}": {layer.kind}: {error}') from error
     return Graph(
@@ -125,28 +146,43 @@ def _output_quant(layer: AnyFloatLayer, source: Quant, values: Range) -> Quant:
         case AveragePool() | MaxPool() | Reshape():
             return source
         case FloatSoftmax():
-            return _SOFTMAX_QUANT
+            return SOFTMAX_QUANT
         case _:
             return quant_of_range(values)
 
 
-def _convert_layer(
+def convert_layer(
     layer: AnyFloatLayer,
-    sources: list[Quant],
+    sources: Sequence[Quant],
     made: Quant,
     input_shape: tuple[int, ...],
-    mean: NDArray[np.float64] | None,
+    integers: Integers | None,
 ) -> AnyLayer:
+    """The int8 layer of a float one.
+
+    Args:
+        layer: no batch-norm.
+        sources: of its inputs.
+        made: of its output; a pool and a Reshape keep their source's, Softmax has ``SOFTMAX_QUANT``.
+        input_shape: of its first input.
+        integers: of a layer with weights.
+
+    Raises:
+        ValueError: scales that 32-bit integers cannot express.
+    """
     name, inputs, output, source = layer.name, layer.inputs, layer.output, sources[0]
     match layer:
         case FloatConv2D():
-            weights, activation = quantize_weights(layer, source, made, mean), _activation(layer.activation, made)
+            assert integers is not None
+            weights, activation = rescaling(integers, source, made), _activation(layer.activation, made)
             return Conv2D(name, inputs, output, weights, activation, layer.window)
         case FloatDepthwise():
-            weights, activation = quantize_weights(layer, source, made, mean), _activation(layer.activation, made)
+            assert integers is not None
+            weights, activation = rescaling(integers, source, made), _activation(layer.activation, made)
             return Depthwise(name, inputs, output, weights, activation, layer.window)
         case FloatDense():
-            weights, steps = quantize_dense_weights(layer, source, made, mean)
+            assert integers is not None
+            weights, steps = _dense_rescaling(integers, source, made)
             return Dense(name, inputs, output, weights, _activation(layer.activation, made), steps)
         case Relu():
             scaling = fixedpoint.multiplier_and_shift(fixedpoint.relu_scale(source.scale, made.scale))
@@ -189,30 +225,11 @@ def weight_scales(layer: FloatWeighted, source: Quant, made: Quant) -> NDArray[n
 
 def quantize_weights(
     layer: FloatWeighted, source: Quant, made: Quant, mean: NDArray[np.float64] | None = None
-) -> Weights:
-    """A convolution's int8 weights in [-127, 127], int32 biases and requantisation from ``source`` to ``made``.
+) -> Integers:
+    """A layer's int8 weights in [-127, 127] and int32 biases, for inputs of ``source`` and outputs of ``made``.
 
     ``mean``, of each input channel, corrects the biases, see ``convert``.
     """
-    values, bias, factors = _integers(layer, source, made, mean)
-    multipliers, shifts = zip(*map(fixedpoint.multiplier_and_shift, factors), strict=True)
-    return Weights(values, bias, np.array(multipliers, np.int32), np.array(shifts, np.int8))
-
-
-def quantize_dense_weights(
-    layer: FloatDense, source: Quant, made: Quant, mean: NDArray[np.float64] | None = None
-) -> tuple[Weights, NDArray[np.int32] | None]:
-    """A dense layer's weights, as ``quantize_weights``, and its steps, as ``fixedpoint.dense_scaling``."""
-    values, bias, factors = _integers(layer, source, made, mean)
-    limits = fixedpoint.accumulator_limits(values, bias, source.zero_point, 0)
-    scaling = fixedpoint.dense_scaling(factors, limits)
-    return Weights(values, bias, scaling.multiplier, scaling.shift), scaling.steps
-
-
-def _integers(
-    layer: FloatWeighted, source: Quant, made: Quant, mean: NDArray[np.float64] | None
-) -> tuple[NDArray[np.int8], NDArray[np.int32], list[float]]:
-    """Weights, biases, and the real factor from accumulator to output of each channel."""
     scales = weight_scales(layer, source, made)
     units = scales.astype(np.float64)
     steps = layer.weights / layer.along_channels(units)
@@ -221,8 +238,24 @@ def _integers(
     if mean is not None:
         real_bias -= _rounding_effect(layer, values * layer.along_channels(units) - layer.weights, mean)
     bias = np.clip(real_bias / (source.scale * units), -_BIAS_LIMIT, _BIAS_LIMIT)
-    factors = fixedpoint.convolution_scales(source.scale, scales, made.scale, single_precision=False)
-    return values, fixedpoint.round_array_half_away(bias).astype(np.int32), factors
+    return Integers(values, fixedpoint.round_array_half_away(bias).astype(np.int32), scales)
+
+
+def rescaling(integers: Integers, source: Quant, made: Quant) -> Weights:
+    """A convolution's weights, with the requantisation from ``source`` to ``made``."""
+    factors = fixedpoint.convolution_scales(source.scale, integers.scales, made.scale, single_precision=False)
+    multipliers, shifts = zip(*map(fixedpoint.multiplier_and_shift, factors), strict=True)
+    multiplier, shift = np.array(multipliers, np.int32), np.array(shifts, np.int8)
+    return Weights(integers.values, integers.bias, multiplier, shift, integers.zero_point)
+
+
+def _dense_rescaling(integers: Integers, source: Quant, made: Quant) -> tuple[Weights, NDArray[np.int32] | None]:
+    """A dense layer's weights, as ``rescaling``, and its steps, as ``fixedpoint.dense_scaling``."""
+    values, bias, zero_point = integers.values, integers.bias, integers.zero_point
+    factors = fixedpoint.convolution_scales(source.scale, integers.scales, made.scale, single_precision=False)
+    limits = fixedpoint.accumulator_limits(values, bias, source.zero_point, zero_point)
+    scaling = fixedpoint.dense_scaling(factors, limits)
+    return Weights(values, bias, scaling.multiplier, scaling.shift, zero_point), scaling.steps
 
 
 def _rounding_effect(

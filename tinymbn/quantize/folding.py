@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
 
-from tinymbn.errors import UnsupportedError
-from tinymbn.layers import Window
+from tinymbn.layers import Reshape, Shape, Window
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_layers import (
     AnyFloatLayer,
@@ -20,16 +21,15 @@ from tinymbn.quantize.float_layers import (
 )
 
 
-def fold(graph: FloatGraph) -> FloatGraph:
+def fold(graph: FloatGraph, *, keep: Iterable[str] = ()) -> FloatGraph:
     """The same network without batch-norm layers, ReLU and ReLU6 fused where the layer before can clamp.
 
-    A batch-norm that no convolution or dense layer precedes becomes a depthwise layer with a 1x1 kernel.
-    Tensors that remain keep their names and, but for float rounding, their values.
-
-    Raises:
-        UnsupportedError: a batch-norm stands alone on a tensor that is not a map.
+    A batch-norm that no convolution or dense layer precedes becomes a depthwise layer with a 1x1 kernel, between
+    Reshapes where it does not stand on a map.
+    Tensors that remain keep their names and, but for float rounding, their values; those of ``keep`` remain.
     """
     readers = Counter(name for layer in graph.layers for name in layer.inputs) + Counter(graph.outputs)
+    readers.update(dict.fromkeys(keep, 2))
     layers: list[AnyFloatLayer] = []
     maker_of: dict[str, int] = {}  # tensor -> position of the layer that makes it
     for layer in graph.layers:
@@ -39,8 +39,8 @@ def fold(graph: FloatGraph) -> FloatGraph:
         if position is not None and fused is not None:
             layers[position] = fused
         else:
-            position = len(layers)
-            layers.append(_alone(layer, len(graph.shapes[source])))
+            layers += _alone(layer, graph.shapes[source], graph.shapes)
+            position = len(layers) - 1
         maker_of[layer.output] = position
     return replace(graph, layers=tuple(layers))
 
@@ -63,15 +63,19 @@ def _fold_batch_norm(maker: FloatWeighted, norm: BatchNorm) -> FloatWeighted:
     return replace(maker, weights=weights, bias=bias, output=norm.output)
 
 
-def _alone(layer: AnyFloatLayer, rank: int) -> AnyFloatLayer:
-    """What stands for a layer that nothing before it can take in, on a tensor of this rank."""
+def _alone(layer: AnyFloatLayer, shape: Shape, taken: Collection[str]) -> list[AnyFloatLayer]:
+    """What stands for a layer that nothing before it can take in, on a tensor of this shape."""
     if not isinstance(layer, BatchNorm):
-        return layer
-    if rank != 3:
-        raise UnsupportedError(
-            f'layer "{layer.name}": batch_norm on a tensor of rank {rank}; '
-            "expected a convolution or dense layer before it, or a map (H, W, C)"
-        )
+        return [layer]
     weights = layer.factor.reshape(1, 1, -1).astype(np.float32)
     offset = layer.offset.astype(np.float32)
-    return FloatDepthwise(layer.name, layer.inputs, layer.output, weights, offset, Window((1, 1)))
+    if len(shape) == 3:
+        return [FloatDepthwise(layer.name, layer.inputs, layer.output, weights, offset, Window((1, 1)))]
+    before, after = f"{layer.output}/map", f"{layer.output}/scaled"
+    while before in taken or after in taken:
+        before, after = f"{before}'", f"{after}'"
+    return [
+        Reshape(before, layer.inputs, before, (1, math.prod(shape[:-1]), shape[-1])),
+        FloatDepthwise(layer.name, (before,), after, weights, offset, Window((1, 1))),
+        Reshape(after, (after,), layer.output, shape),
+    ]
