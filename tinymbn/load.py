@@ -12,10 +12,11 @@ from tinymbn.model_file import read_npz
 
 
 def load_model(path: str | os.PathLike[str]) -> Graph:
-    """The graph in a ``.npz``, or in a ``.tflite``, which is imported on the way.
+    """The graph in a ``.npz``, or in a ``.tflite`` or quantised ``.onnx``, which is imported on the way.
 
     Raises:
-        ModelError: there is no such file, or it is neither.
+        ModelError: there is no such file, or it is none of these.
+        ToolError: the package that reads it is not installed.
     """
     path = Path(path)
     require_file(path, ModelError)
@@ -29,4 +30,8 @@ def load_model(path: str | os.PathLike[str]) -> Graph:
         from tinymbn.importers.tflite import import_tflite
 
         return import_tflite(path)
+    if path.suffix.lower() == ".onnx":  # a protobuf begins with nothing that tells it
+        from tinymbn.importers.onnx import import_quantized_onnx
+
+        return import_quantized_onnx(path)
     return read_npz(path)

@@ -31,14 +31,15 @@ _Entry = tuple[Path, bytes | None]  # of a picture: its name, and its bytes wher
 
 
 def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
-    """The float network in a ``.npz`` of tinymbn, a ``.h5`` of Keras or a state_dict of PyTorch, told apart by content.
+    """The float network in a ``.npz`` of tinymbn, an ``.onnx``, a ``.h5`` of Keras or a state_dict of PyTorch.
 
     Args:
         path: of the file.
-        resolution: of the picture, which a state_dict does not say.
+        resolution: of the picture, which a state_dict does not say and an ``.onnx`` may leave open.
 
     Raises:
-        ModelError: there is no such file, or it is neither.
+        ModelError: there is no such file, or it is none of these.
+        OptionError: a resolution is missing, or is not the file's.
         ToolError: the package that reads it is not installed.
     """
     require_file(path, ModelError)
@@ -49,8 +50,12 @@ def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
     if is_hdf5(start):
         return import_keras(path)
     if start[4:8] == b"TFL3":
-        problem = "a .tflite; tinymbn quantises .npz of tinymbn new, .h5 of Keras and state_dicts of PyTorch"
+        problem = "a .tflite; tinymbn quantises .onnx, .npz of tinymbn new, .h5 of Keras and state_dicts of PyTorch"
         raise UnsupportedError(f"{path}: {problem}")
+    if path.suffix.lower() == ".onnx":
+        from tinymbn.importers.onnx import import_onnx
+
+        return import_onnx(path, resolution)
     if path.suffix.lower() in (".pt", ".pth"):
         from tinymbn.importers.pytorch import import_pytorch
 

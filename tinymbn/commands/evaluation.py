@@ -42,7 +42,8 @@ def evaluate(
 
     DATASET is a folder with a folder of pictures for each class, named by its label or number; or a .npz with
     jpeg (the bytes of all pictures in a row), offsets (N+1), labels (N numbers), and names of classes if it likes.
-    MODEL is a .npz or .tflite file. Left out, it is model.npz in this folder, else the model that ships.
+    MODEL is a .npz, .tflite or quantised .onnx file. Left out, it is model.npz in this folder, else the model that
+    ships.
 
     If every class of DATASET has a name that is a label of MODEL, names decide; otherwise numbers. Pictures are
     prepared as tinymbn run does it. The result is the same whatever the number of jobs.

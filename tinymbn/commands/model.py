@@ -43,9 +43,9 @@ def run(
 ) -> int:
     """Run a MODEL on pictures.
 
-    IMAGE is a PNG, JPEG or BMP file, a .npy array, or a folder of them. MODEL is a .npz or .tflite file.
-    Left out, it is model.npz in this folder, else the model that ships with tinymbn, which reads handwritten
-    digits.
+    IMAGE is a PNG, JPEG or BMP file, a .npy array, or a folder of them. MODEL is a .npz, .tflite or quantised
+    .onnx file. Left out, it is model.npz in this folder, else the model that ships with tinymbn, which reads
+    handwritten digits.
 
     A picture is turned upright as its EXIF data say, what is transparent becomes white, and it is squashed to
     the input's size unless the model or --resize says crop.
@@ -95,10 +95,11 @@ def import_model(
     labels_file: Path | None,
     prepared: arguments.Prepared,
 ) -> None:
-    """Write a .tflite MODEL as .npz.
+    """Write a .tflite MODEL, or a quantised .onnx one, as .npz.
 
-    Labels, and what is to be done to a picture, go with it. A .npz MODEL is taken as well, to change these.
-    Mean and std are in the order in which the model takes the channels.
+    An .onnx is quantised where it has QuantizeLinear and DequantizeLinear around its nodes (QDQ). Labels, and what is
+    to be done to a picture, go with it. A .npz MODEL is taken as well, to change these. Mean and std are in the order
+    in which the model takes the channels.
     """
     output = arguments.new_model(output)
     arguments.require_output(output, [labels_file, model if model.suffix.lower() != ".npz" else None])
@@ -123,7 +124,8 @@ def import_model(
 def info(model: Path | None, as_json: bool) -> None:
     """Show a MODEL's layers, cost and input.
 
-    MODEL is a .npz or .tflite file. Left out, it is model.npz in this folder, else the model that ships.
+    MODEL is a .npz, .tflite or quantised .onnx file. Left out, it is model.npz in this folder, else the model that
+    ships.
     """
     if model is not None and _is_float_model(model):
         _float_info(model, as_json=as_json)

@@ -52,7 +52,7 @@ def new(arch: str, alpha: float, resolution: int, classes: int, channels: str, s
     default="mse",
     help="How ranges are chosen. Default: mse.",
 )
-@click.option("--resolution", type=int, metavar="R", help="Of a state_dict of PyTorch, which does not say it.")
+@click.option("--resolution", type=int, metavar="R", help="Of a state_dict of PyTorch, or an .onnx of any size.")
 @click.option("--no-equalize", is_flag=True, help="Leave channels as they are, however small their values.")
 @click.option("--no-bias-correction", is_flag=True, help="Round biases as they are.")
 @arguments.labels
@@ -79,7 +79,7 @@ def quantize(
 ) -> None:
     """Make an int8 model of a float MODEL.
 
-    MODEL is a .npz of tinymbn new, a .h5 that Keras saved with model.save, or a .pt with the state_dict of
+    MODEL is an .onnx, a .npz of tinymbn new, a .h5 that Keras saved with model.save, or a .pt with the state_dict of
     torchvision's mobilenet_v2 or of examples/cifar10. Pictures show which values its tensors take: a few dozen of the
     kind that it will see; labels are not needed. What the value of a pixel is has to be said where the model does not:
     --input-range -1,1 for most MobileNets.

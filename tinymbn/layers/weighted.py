@@ -20,7 +20,8 @@ class Weights:
         bias: int32, (C_out,), in units of input scale * weight scale.
         multiplier: int32, (C_out,), Q31.
         shift: int8, (C_out,), a power of two, positive is left.
-        zero_point: of the values; not 0 in legacy models alone, where ``value - zero_point`` needs 9 bits.
+        zero_point: of the values; not 0 only where the file has them as uint8 or with a zero point: then
+            ``value - zero_point`` needs 9 bits.
     """
 
     values: NDArray[np.int8]
