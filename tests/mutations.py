@@ -7,6 +7,7 @@ import json
 import random
 import struct
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 _INTERESTING = (0, 1, -1, 2, 3, 4, 7, 8, 16, 127, 128, 255, 256, 32767, 65535, 2**24, 2**30, 2**31 - 1, -(2**31))
@@ -72,6 +73,18 @@ def _damage_once(data: bytearray, rng: random.Random) -> None:
 
 def damage_npz(data: bytes, rng: random.Random) -> bytes:
     """A ``.npz`` that is a sound archive with a damaged member, or a damaged archive."""
+    return _damage_archive(data, rng, "header.npy", _damage_header)
+
+
+def damage_pt2(data: bytes, rng: random.Random) -> bytes:
+    """The same of a ``.pt2``."""
+    return _damage_archive(data, rng, ".json", _damage_json)
+
+
+def _damage_archive(
+    data: bytes, rng: random.Random, text: str, damage: Callable[[bytes, random.Random], bytes]
+) -> bytes:
+    """An archive with a damaged member, most often one whose name ends with ``text``, or a damaged archive."""
     if rng.random() < 0.25:
         return damage_bytes(data, rng)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -79,7 +92,8 @@ def damage_npz(data: bytes, rng: random.Random) -> bytes:
     name = rng.choice(list(members))
     kind = rng.randrange(8)
     if kind < 5:
-        members["header.npy"] = _damage_header(members["header.npy"], rng)
+        name = rng.choice([name for name in members if name.endswith(text)])
+        members[name] = damage(members[name], rng)
     elif kind == 5:
         del members[name]
     elif kind == 6:
@@ -95,11 +109,19 @@ def damage_npz(data: bytes, rng: random.Random) -> bytes:
 
 
 def _damage_header(member: bytes, rng: random.Random) -> bytes:
-    """The ``.npy`` of the JSON header with one to three values replaced, taken out, or doubled."""
-    start = member.index(b'{"')
-    header = json.loads(member[start:])
+    """The ``.npy`` of the JSON header, damaged."""
+    text = _damage_json(member[member.index(b'{"') :], rng)
+    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(text)},), }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + text
+
+
+def _damage_json(text: bytes, rng: random.Random) -> bytes:
+    """JSON with one to three values replaced, taken out, or doubled."""
+    content = json.loads(text)
     for _ in range(rng.randrange(1, 4)):
-        node, key = _random_place(header, rng)
+        if not content:
+            break
+        node, key = _random_place(content, rng)
         match rng.randrange(5):
             case 0:
                 del node[key]
@@ -109,11 +131,7 @@ def _damage_header(member: bytes, rng: random.Random) -> bytes:
                 node[key] = node[key] + rng.choice((-1, 1, 0.5, 2**31))
             case _:
                 node[key] = rng.choice(_VALUES)
-        if not header:
-            break
-    text = json.dumps(header).encode()
-    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(text)},), }}".encode().ljust(117) + b"\n"
-    return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + text
+    return json.dumps(content).encode()
 
 
 def _random_place(node: Any, rng: random.Random) -> tuple[Any, Any]:

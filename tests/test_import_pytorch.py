@@ -96,6 +96,71 @@ def test_torchvisions_mobilenet_v2_computes_what_pytorch_does(resolution: int) -
     np.testing.assert_allclose(FloatInterpreter(graph).run(x), torch_output(state, x), atol=2e-5)
 
 
+OWN_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)  # of the depthwise layers
+
+
+def own_state_dict(width: float = 0.25, channels: int = 3, classes: int = 5) -> dict[str, np.ndarray]:
+    """Arrays by the names of the MobileNetV1 of examples/cifar10, random: its stages are pad, conv, norm, ReLU6."""
+    chance = np.random.default_rng(0)
+    state: dict[str, np.ndarray] = {}
+    widths = [int(made * width) for made in (64, 128, 128, 256, 256, *[512] * 6, 1024, 1024)]
+    read = int(32 * width)
+    shapes = [(read, channels, 3, 3)]
+    for made in widths:
+        shapes += [(read, 1, 3, 3), (made, read, 1, 1)]
+        read = made
+    for k, shape in enumerate(shapes):
+        scale = np.sqrt(2 / np.prod(shape[1:]))
+        state[f"{k}.1.weight"] = chance.normal(0, scale, shape).astype(np.float32)
+        for which, low, high in (("weight", 0.5, 1.5), ("bias", 0, 0.6), ("running_mean", -0.3, 0.3)):
+            state[f"{k}.2.{which}"] = chance.uniform(low, high, shape[0]).astype(np.float32)
+        state[f"{k}.2.running_var"] = chance.uniform(0.5, 1.5, shape[0]).astype(np.float32)
+        state[f"{k}.2.num_batches_tracked"] = np.array(3)
+    state[f"{len(shapes) + 2}.weight"] = chance.normal(0, 0.1, (classes, read)).astype(np.float32)
+    state[f"{len(shapes) + 2}.bias"] = chance.normal(size=classes).astype(np.float32)
+    return state
+
+
+def own_torch_output(state: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """What PyTorch's functions make of (N, H, W, C), padded as TensorFlow pads."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    tensors = {name: torch.from_numpy(values) for name, values in state.items() if values.ndim}
+    value = torch.from_numpy(x.transpose(0, 3, 1, 2))
+    strides = [2, *(each for stride in OWN_STRIDES for each in (stride, 1))]
+    for k, stride in enumerate(strides):
+        weight = tensors[f"{k}.1.weight"]
+        around = []
+        for size in (value.shape[3], value.shape[2]):
+            total = max(0, (-(-size // stride) - 1) * stride + weight.shape[2] - size)
+            around += [total // 2, total - total // 2]
+        groups = value.shape[1] if weight.shape[1] == 1 and value.shape[1] > 1 else 1
+        value = functional.conv2d(functional.pad(value, around), weight, stride=stride, groups=groups)
+        arrays = [tensors[f"{k}.2.{which}"] for which in ("running_mean", "running_var", "weight", "bias")]
+        value = functional.relu6(functional.batch_norm(value, *arrays, eps=1e-3))
+    last = len(strides) + 2
+    logits = value.mean(dim=(2, 3)) @ tensors[f"{last}.weight"].T + tensors[f"{last}.bias"]
+    return np.asarray(functional.softmax(logits, dim=1).numpy())
+
+
+@pytest.mark.parametrize(("resolution", "channels"), [(48, 3), (61, 3), (32, 1)])
+def test_the_mobilenet_v1_of_cifar10_computes_what_pytorch_does(resolution: int, channels: int) -> None:
+    state = own_state_dict(channels=channels)
+    graph = from_state_dict({f"module.{name}": values for name, values in state.items()}, resolution)
+    x = np.random.default_rng(1).normal(size=(3, resolution, resolution, channels)).astype(np.float32)
+    np.testing.assert_allclose(FloatInterpreter(graph).run(x), own_torch_output(state, x), atol=2e-5)
+
+
+def test_shapes_of_the_mobilenet_v1_follow_from_the_arrays() -> None:
+    graph = from_state_dict(own_state_dict(0.5, classes=10), 48)
+    assert graph.name == "mobilenet_v1_0.5_48"
+    assert graph.shapes["scores"] == (10,)
+    assert sum(layer.kind == "depthwise" for layer in graph.layers) == 13
+    assert (graph.macs, graph.parameters) == (7_546_496, 818_250)  # as examples/cifar10 has it
+    with pytest.raises(ModelError, match=r'tensor "29\.bias" is missing'):
+        from_state_dict({name: v for name, v in own_state_dict().items() if name != "29.bias"}, 48)
+
+
 def test_shapes_follow_from_the_arrays() -> None:
     graph = from_state_dict(state_dict(0.35, 11), 96)
     assert graph.shapes["scores"] == (11,)
@@ -125,3 +190,15 @@ def test_the_command_reads_a_file(run: Run) -> None:
     refused = run("quantize", "bad.pt", "--calibrate", "p", "--resolution", 64, "-o", "model.npz")
     assert refused.code == 3
     assert "bad.pt: damaged, or not a state_dict" in refused.err
+
+
+def test_a_pickled_network_is_not_run_and_told_what_to_save_instead(run: Run) -> None:
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()).eval()
+    torch.save(network, "whole.pt")
+    Path("p").mkdir()
+    refused = run("quantize", "whole.pt", "--calibrate", "p", "-o", "model.npz")
+    assert refused.code == 3
+    assert "it holds torch.nn.modules.container.Sequential, and tinymbn reads tensors alone" in refused.err
+    assert "torch.save(network.state_dict(), path), or torch.export.save" in refused.err
+    assert refused.err.count("\n") == 1

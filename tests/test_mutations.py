@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -13,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.mutations import damage_bytes, damage_npz
+from tests.mutations import damage_bytes, damage_npz, damage_pt2
+from tests.pt2_writer import small_network
 from tests.shared import SHARED
 from tests.tflite_writer import TfliteWriter
 from tinymbn import Graph, Interpreter, TinymbnError
+from tinymbn.importers.pytorch_export import import_exported
 from tinymbn.importers.tflite import from_bytes
 from tinymbn.load import load_model
 from tinymbn.model_file import to_bytes
+from tinymbn.quantize import FloatGraph, FloatInterpreter
 
 # The slowest honest file takes 0.1 s; this is CPU time, which a busy machine does not stretch.
 LONGEST_S = 2.0
@@ -171,7 +175,7 @@ def _seeds() -> dict[str, bytes]:
 SEEDS = _seeds()
 
 
-def _load_npz(tmp_path: Path) -> Callable[[bytes], Graph]:
+def _load_npz(tmp_path: Path) -> Callable[[bytes], Graph | FloatGraph]:
     path = tmp_path / "damaged.npz"
 
     def load(data: bytes) -> Graph:
@@ -181,7 +185,7 @@ def _load_npz(tmp_path: Path) -> Callable[[bytes], Graph]:
     return load
 
 
-def _try(load: Callable[[bytes], Graph], mutants: Callable[[random.Random], bytes], count: int) -> None:
+def _try(load: Callable[[bytes], Graph | FloatGraph], mutants: Callable[[random.Random], bytes], count: int) -> None:
     refused = 0
     slowest = 0.0
     for seed in range(count):
@@ -201,7 +205,7 @@ def _try(load: Callable[[bytes], Graph], mutants: Callable[[random.Random], byte
     assert refused > 0
 
 
-def _load(load: Callable[[bytes], Graph], data: bytes, seed: int) -> tuple[Graph | None, str]:
+def _load(load: Callable[[bytes], Graph | FloatGraph], data: bytes, seed: int) -> tuple[Graph | FloatGraph | None, str]:
     try:
         return load(data), ""
     except TinymbnError as error:
@@ -210,8 +214,12 @@ def _load(load: Callable[[bytes], Graph], data: bytes, seed: int) -> tuple[Graph
         raise AssertionError(f"mutant {seed}: {type(error).__name__}: {error}") from error
 
 
-def _run(graph: Graph) -> None:
+def _run(graph: Graph | FloatGraph) -> None:
     """What loads also runs; large graphs are left out for time's sake."""
+    if isinstance(graph, FloatGraph):
+        if graph.macs < 1_000_000 and sum(math.prod(shape) for shape in graph.shapes.values()) < 1_000_000:
+            FloatInterpreter(graph).run(np.zeros(graph.input_shape, np.float32))
+        return
     if graph.macs < 1_000_000 and sum(tensor.elements for tensor in graph.tensors.values()) < 1_000_000:
         Interpreter(graph).run(np.zeros(graph.input_tensor.shape, graph.input_tensor.dtype))
 
@@ -227,6 +235,19 @@ def test_a_damaged_npz_is_refused_or_sound(name: str, tmp_path: Path, pytestconf
     count = 20 * pytestconfig.getoption("--examples") // len(SEEDS) + 1
     sound = to_bytes(from_bytes(SEEDS[name], "sound.tflite"))
     _try(_load_npz(tmp_path), lambda rng: damage_npz(sound, rng), count)
+
+
+def test_a_damaged_pt2_is_refused_or_sound(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    path = tmp_path / "damaged.pt2"
+    writer, output = small_network()
+    sound = writer.build(output)
+
+    def load(data: bytes) -> FloatGraph:
+        path.write_bytes(data)
+        return import_exported(path)
+
+    assert load(sound).layers
+    _try(load, lambda rng: damage_pt2(sound, rng), 20 * pytestconfig.getoption("--examples"))
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn import layers
-from tinymbn.archive import RECORD_BYTES, directory_bytes
+from tinymbn.archive import RECORD_BYTES, directory_bytes, stored_members
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.files import read_file, write_file
 from tinymbn.graph import Graph, Source, Tensor
@@ -187,27 +187,10 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return {
                 info.filename.removesuffix(".npy"): _read_array(archive, info)
-                for info in _checked_members(archive, len(data))
+                for info in stored_members(archive, len(data))
             }
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"damaged, or not a tinymbn model: {str(error)[:200]}") from error
-
-
-def _checked_members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
-    members = archive.infolist()
-    for info in members:
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise ModelError(
-                f"member {info.filename!r} is compressed or encrypted; tinymbn stores its arrays as they are; "
-                "write it again with tinymbn"
-            )
-        if info.file_size != info.compress_size:
-            raise ModelError(f"member {info.filename!r} declares two sizes")
-    if sum(info.file_size for info in members) > size:
-        raise ModelError("its members are larger than the file")
-    if len({info.filename for info in members}) != len(members):
-        raise ModelError("two members have one name")
-    return members
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:

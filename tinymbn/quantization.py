@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.dataset import open_dataset
-from tinymbn.errors import DatasetError, ImageError, ModelError, OptionError, UnsupportedError
+from tinymbn.errors import DatasetError, ImageError, ModelError, UnsupportedError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.image import load_picture, to_pixels
@@ -31,7 +31,7 @@ _Entry = tuple[Path, bytes | None]  # of a picture: its name, and its bytes wher
 
 
 def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
-    """The float network in a ``.npz`` of tinymbn, an ``.onnx``, a ``.h5`` of Keras or a state_dict of PyTorch.
+    """The float network in a ``.npz`` of tinymbn, an ``.onnx``, a ``.h5`` of Keras, a ``.pt2`` or a state_dict of PyTorch.
 
     Args:
         path: of the file.
@@ -39,8 +39,8 @@ def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
 
     Raises:
         ModelError: there is no such file, or it is none of these.
-        OptionError: a resolution is missing, or is not the file's.
         ToolError: the package that reads it is not installed.
+        OptionError: a resolution is missing, or is not the file's.
     """
     require_file(path, ModelError)
     with path.open("rb") as file:
@@ -50,17 +50,19 @@ def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
     if is_hdf5(start):
         return import_keras(path)
     if start[4:8] == b"TFL3":
-        problem = "a .tflite; tinymbn quantises .onnx, .npz of tinymbn new, .h5 of Keras and state_dicts of PyTorch"
-        raise UnsupportedError(f"{path}: {problem}")
-    if path.suffix.lower() == ".onnx":
+        known = ".onnx, .npz of tinymbn new, .h5 of Keras, .pt2 of torch.export and state_dicts of PyTorch"
+        raise UnsupportedError(f"{path}: a .tflite; tinymbn quantises {known}")
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
         from tinymbn.importers.onnx import import_onnx
 
         return import_onnx(path, resolution)
-    if path.suffix.lower() in (".pt", ".pth"):
+    if suffix in (".pt2", ".pt", ".pth"):
         from tinymbn.importers.pytorch import import_pytorch
+        from tinymbn.importers.pytorch_export import import_exported, is_exported_file
 
-        if resolution is None:
-            raise OptionError(f"{path}: a state_dict does not say the size of a picture: --resolution R")
+        if suffix == ".pt2" or is_exported_file(path):
+            return import_exported(path)
         return import_pytorch(path, resolution)
     return load_float_model(path)
 

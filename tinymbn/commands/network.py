@@ -79,10 +79,10 @@ def quantize(
 ) -> None:
     """Make an int8 model of a float MODEL.
 
-    MODEL is an .onnx, a .npz of tinymbn new, a .h5 that Keras saved with model.save, or a .pt with the state_dict of
-    torchvision's mobilenet_v2 or of examples/cifar10. Pictures show which values its tensors take: a few dozen of the
-    kind that it will see; labels are not needed. What the value of a pixel is has to be said where the model does not:
-    --input-range -1,1 for most MobileNets.
+    MODEL is an .onnx, a .npz of tinymbn new, a .h5 that Keras saved with model.save, a .pt2 of PyTorch's torch.export.save, or a
+    .pt with the state_dict of torchvision's mobilenet_v2 or of examples/cifar10. Pictures show which values its tensors
+    take: a few dozen of the kind that it will see; labels are not needed. What the value of a pixel is has to be said
+    where the model does not: --input-range -1,1 for most MobileNets.
     """
     output = arguments.new_model(output)
     arguments.require_output(output, [model, labels_file, calibrate])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,10 @@ from numpy.typing import NDArray
 from tinymbn.architectures import INPUT, Architecture, Stage, mobilenet_v1, mobilenet_v2
 from tinymbn.errors import ModelError, OptionError, ToolError, UnsupportedError
 from tinymbn.files import require_file
+from tinymbn.importers.weights import Array, channels_last, finite
+from tinymbn.importers.weights import depthwise as by_channel
 from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize import FloatGraph, build
-
-Array = NDArray[np.float32]
 
 _EPSILON = 1e-5  # of torch.nn.BatchNorm2d
 _OWN_EPSILON = 1e-3  # of examples/cifar10
@@ -25,7 +27,7 @@ _IMAGENET = Preprocessing(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57
 _NORM = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
 
 
-def import_pytorch(path: str | os.PathLike[str], resolution: int) -> FloatGraph:
+def import_pytorch(path: str | os.PathLike[str], resolution: int | None) -> FloatGraph:
     """The float graph of a file that ``torch.save`` made of a state_dict.
 
     Args:
@@ -35,7 +37,8 @@ def import_pytorch(path: str | os.PathLike[str], resolution: int) -> FloatGraph:
     Raises:
         ToolError: PyTorch is not installed.
         ModelError: the file is missing or damaged, or its shapes do not fit each other.
-        UnsupportedError: it is of another network.
+        UnsupportedError: it is of another network, or holds more than tensors.
+        OptionError: there is no resolution.
     """
     path = Path(path)
     require_file(path, ModelError)
@@ -44,17 +47,31 @@ def import_pytorch(path: str | os.PathLike[str], resolution: int) -> FloatGraph:
     except ImportError:
         raise ToolError("reading PyTorch models: torch is not installed: pip install 'tinymbn[torch]'") from None
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is TorchScript; the error says so as well
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        first = str(error).partition("\n")[0][:200]
-        raise ModelError(f"{path}: damaged, or not a state_dict: {first}") from error
+        raise _unread(path, str(error)) from error
     state = found.get("state_dict", found) if isinstance(found, dict) else None
     if not isinstance(state, dict) or not all(hasattr(values, "numpy") for values in state.values()):
         raise ModelError(f"{path}: not a state_dict; expected torch.save(network.state_dict(), path)")
+    if resolution is None:
+        raise OptionError(f"{path}: a state_dict does not say the size of a picture: --resolution R")
     try:
-        return from_state_dict({name: values.numpy() for name, values in state.items()}, resolution)
+        return from_state_dict({name: values.detach().float().numpy() for name, values in state.items()}, resolution)
     except ModelError as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def _unread(path: Path, problem: str) -> ModelError:
+    """What is wrong with a file of which PyTorch says this."""
+    held = re.search(r"GLOBAL (\S+)", problem)
+    if held or "TorchScript" in problem:
+        return UnsupportedError(
+            f"{path}: it holds {held[1] if held else 'TorchScript'}, and tinymbn reads tensors alone; "
+            "expected torch.save(network.state_dict(), path), or torch.export.save of the network as .pt2"
+        )
+    return ModelError(f"{path}: damaged, or not a state_dict: {problem.partition(chr(10))[0][:200]}")
 
 
 def from_state_dict(state: Mapping[str, NDArray[Any]], resolution: int) -> FloatGraph:
@@ -78,7 +95,10 @@ def from_state_dict(state: Mapping[str, NDArray[Any]], resolution: int) -> Float
     except OptionError as error:
         raise ModelError(str(error)) from error
     some = ", ".join(list(arrays)[:3])
-    raise UnsupportedError(f"arrays {some}, ...; expected those of torchvision's mobilenet_v2 or of examples/cifar10")
+    raise UnsupportedError(
+        f"arrays {some}, ...; expected those of torchvision's mobilenet_v2 or of "
+        "examples/cifar10; other networks: torch.export.save(..., 'network.pt2')"
+    )
 
 
 class _Taken:
@@ -92,18 +112,14 @@ class _Taken:
         """One array, which has to be there."""
         if name not in self._arrays:
             raise ModelError(f'tensor "{name}" is missing')
-        values = np.asarray(self._arrays[name], np.float32)
-        if not np.isfinite(values).all():
-            raise ModelError(f'tensor "{name}" has values that are not finite numbers')
-        return values
+        return finite(self._arrays[name], name)
 
     def stage(self, stage: str, convolution: str, norm: str, *, depthwise: bool) -> int:
         """A convolution and its batch-norm; its output channels."""
         weights = self.get(f"{convolution}.weight")
         if weights.ndim != 4:
             raise ModelError(f'tensor "{convolution}.weight" has shape {weights.shape}; expected a convolution\'s')
-        by_channel = weights[:, 0].transpose(1, 2, 0) if depthwise else weights.transpose(0, 2, 3, 1)
-        self.parameters[f"{stage}/weights"] = by_channel
+        self.parameters[f"{stage}/weights"] = by_channel(weights) if depthwise else channels_last(weights)
         for ours, theirs in _NORM.items():
             self.parameters[f"{stage}/{ours}"] = self.get(f"{norm}.{theirs}")
         return int(weights.shape[0])
