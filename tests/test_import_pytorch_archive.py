@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.command_line import Run
 from tests.pt2_writer import Pt2Writer, Tensor, small_network
@@ -170,11 +171,11 @@ def test_archives_that_are_compressed_or_cut_off_are_one_line(run: Run) -> None:
 
 
 def test_the_command_needs_no_pytorch_and_asks_what_pixels_mean(run: Run) -> None:
-    from tests.test_quantize_command import write_pictures
-
     writer, output = small_network()
     Path("net.pt").write_bytes(writer.build(output))  # known by its content as well
-    write_pictures(Path("pictures"))
+    Path("pictures").mkdir()
+    for k, picture in enumerate(np.random.default_rng(0).integers(0, 256, (4, 9, 7, 3), np.uint8)):
+        Image.fromarray(picture).save(f"pictures/{k}.png")
     refused = run("quantize", "net.pt", "--calibrate", "pictures", "-o", "model.npz")
     assert refused.code == 3
     assert "--input-range LOW,HIGH, or --mean and --std" in refused.err

@@ -92,6 +92,9 @@ SMALL: dict[str, Callable[[], Any]] = {
     "depthwise": lambda: conv(made=3, groups=3, padding=1, stride=2),
     "depthwise with a multiplier": lambda: conv(made=12, groups=3, bias=False),
     "channels last in memory": lambda: conv().to(memory_format=torch.channels_last),
+    "channels last in memory, averaged": lambda: nn.Sequential(
+        conv(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+    ).to(memory_format=torch.channels_last),
     "conv and batch-norm": lambda: nn.Sequential(conv(bias=False), nn.BatchNorm2d(8, eps=1e-3), nn.ReLU6()),
     "batch-norm first": lambda: nn.Sequential(nn.BatchNorm2d(3, affine=False), conv(), nn.ReLU(inplace=True)),
     "a module called twice": lambda: Net(lambda s, x: s.c(s.c(x)), c=conv(made=3)),

@@ -3,7 +3,8 @@
 PyTorch's own reader unpickles the sample inputs and whatever the file says is pickled; here nothing is. All
 that a file says of sizes is held against its bytes.
 
-Source: pytorch/pytorch, torch/export/pt2_archive and torch/_export/serde/schema.py, schema version 8.
+Source: pytorch/pytorch, torch/export/pt2_archive and torch/_export/serde/schema.py, schema version 8,
+of PyTorch 2.9 and later.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def _program(members: Mapping[str, bytes]) -> Program:
     root = _root(members)
     if root is None:
         if "serialized_exported_program.json" in members:
-            raise UnsupportedError("a file as PyTorch 2.7 and older wrote it; save it with a newer one")
+            raise UnsupportedError("a file as PyTorch 2.7 and older wrote it; save it with PyTorch 2.9 or later")
         raise ModelError("not a file of torch.export.save: it has no archive_format")
     if members.get(f"{root}byteorder", b"little") != b"little":
         raise UnsupportedError("its weights are big-endian; expected little-endian")
@@ -169,7 +170,7 @@ def _program(members: Mapping[str, bytes]) -> Program:
         raise UnsupportedError(f"{len(names)} programs in one file; expected one of torch.export.save")
     name = names[0]
     if f"{root}data/weights/{name}.pt" in members:
-        raise UnsupportedError("a file as PyTorch 2.8 wrote it, its weights pickled; save it with a newer one")
+        raise UnsupportedError("a file as PyTorch 2.8 wrote it, its weights pickled; save it with PyTorch 2.9 or later")
     content = _json(members, f"{start}{name}.json")
     version = content["schema_version"]["major"]
     if version != _SCHEMA:
