@@ -98,6 +98,14 @@ def _damage_header(member: bytes, rng: random.Random) -> bytes:
     """The ``.npy`` of the JSON header with one to three values replaced, taken out, or doubled."""
     start = member.index(b'{"')
     header = json.loads(member[start:])
+    damage_json(header, rng)
+    text = json.dumps(header).encode()
+    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(text)},), }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + text
+
+
+def damage_json(header: Any, rng: random.Random) -> None:
+    """Replace, take out or double one to three values, in place."""
     for _ in range(rng.randrange(1, 4)):
         node, key = _random_place(header, rng)
         match rng.randrange(5):
@@ -111,9 +119,6 @@ def _damage_header(member: bytes, rng: random.Random) -> bytes:
                 node[key] = rng.choice(_VALUES)
         if not header:
             break
-    text = json.dumps(header).encode()
-    head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(text)},), }}".encode().ljust(117) + b"\n"
-    return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + text
 
 
 def _random_place(node: Any, rng: random.Random) -> tuple[Any, Any]:

@@ -28,25 +28,28 @@ _KEPT = 8  # pictures on which layers are compared
 
 
 def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
-    """The float network in a ``.npz`` of tinymbn, a ``.h5`` of Keras or a state_dict of PyTorch, told apart by content.
+    """The float network in a file of tinymbn, Keras or PyTorch, told apart by content.
 
     Args:
         path: of the file.
-        resolution: of the picture, which a state_dict does not say.
+        resolution: of the picture, which weights without a network do not say.
 
     Raises:
-        ModelError: there is no such file, or it is neither.
+        ModelError: there is no such file, or it is none of these.
+        OptionError: weights without a network, and no resolution.
         ToolError: the package that reads it is not installed.
     """
     require_file(path, ModelError)
     with path.open("rb") as file:
-        start = file.read(8)
-    from tinymbn.importers.keras import import_keras, is_hdf5
+        start = file.read(64)
+    from tinymbn.importers.keras_file import is_keras
 
-    if is_hdf5(start):
-        return import_keras(path)
+    if is_keras(start) or path.suffix.lower() == ".keras":
+        from tinymbn.importers.keras import import_keras
+
+        return import_keras(path, resolution)
     if start[4:8] == b"TFL3":
-        problem = "a .tflite; tinymbn quantises .npz of tinymbn new, .h5 of Keras and state_dicts of PyTorch"
+        problem = "a .tflite; tinymbn quantises .npz of tinymbn new, files of Keras and state_dicts of PyTorch"
         raise UnsupportedError(f"{path}: {problem}")
     if path.suffix.lower() in (".pt", ".pth"):
         from tinymbn.importers.pytorch import import_pytorch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def new(arch: str, alpha: float, resolution: int, classes: int, channels: str, s
     default="mse",
     help="How ranges are chosen. Default: mse.",
 )
-@click.option("--resolution", type=int, metavar="R", help="Of a state_dict of PyTorch, which does not say it.")
+@click.option("--resolution", type=int, metavar="R", help="Of weights alone, which do not say it.")
 @click.option("--no-bias-correction", is_flag=True, help="Round biases as they are.")
 @arguments.labels
 @arguments.preprocessing_options
@@ -76,8 +77,9 @@ def quantize(
 ) -> None:
     """Make an int8 model of a float MODEL.
 
-    MODEL is a .npz of tinymbn new, a .h5 that Keras saved with model.save, or a .pt with the state_dict of
-    torchvision's mobilenet_v2 or of examples/cifar10. Pictures show which values its tensors take: a few dozen of the
+    MODEL is a .npz of tinymbn new; a .keras or .h5 that Keras saved with model.save, or the weights of
+    keras.applications' MobileNet or MobileNetV2; a float .tflite; or a .pt with the state_dict of torchvision's
+    mobilenet_v2 or of examples/cifar10. Pictures show which values its tensors take: a few dozen of the
     kind that it will see; labels are not needed. What the value of a pixel is has to be said where the model does not:
     --input-range -1,1 for most MobileNets.
     """
@@ -89,9 +91,11 @@ def quantize(
     from tinymbn.labels import load_labels
     from tinymbn.model_file import save_model
     from tinymbn.quantize import calibrate as calibrated_on
+    from tinymbn.quantize import fold_into_preprocessing
 
     graph = quantization.load_float(model, resolution)
-    how = prepared(graph.preprocessing)
+    graph = fold_into_preprocessing(replace(graph, preprocessing=prepared(graph.preprocessing)))
+    how = graph.preprocessing
     found = quantization.CalibrationPictures(graph, how, calibrate, pictures)
     labels = load_labels(labels_file) if labels_file is not None else graph.labels
     with closing(terminal.with_progress(iter(found), found.count, quiet=quiet)) as shown:
