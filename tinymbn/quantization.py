@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.dataset import open_dataset
-from tinymbn.errors import DatasetError, ImageError, ModelError, OptionError, UnsupportedError
+from tinymbn.errors import DatasetError, ImageError, ModelError, OptionError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.image import load_picture, to_pixels
@@ -28,7 +28,7 @@ _KEPT = 8  # pictures on which layers are compared
 
 
 def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
-    """The float network in a file of tinymbn, Keras or PyTorch, told apart by content.
+    """The float network in a file of tinymbn, Keras, TensorFlow Lite or PyTorch, told apart by content.
 
     Args:
         path: of the file.
@@ -49,8 +49,9 @@ def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
 
         return import_keras(path, resolution)
     if start[4:8] == b"TFL3":
-        problem = "a .tflite; tinymbn quantises .npz of tinymbn new, files of Keras and state_dicts of PyTorch"
-        raise UnsupportedError(f"{path}: {problem}")
+        from tinymbn.importers.tflite_float import import_float_tflite
+
+        return import_float_tflite(path)
     if path.suffix.lower() in (".pt", ".pth"):
         from tinymbn.importers.pytorch import import_pytorch
 
