@@ -208,6 +208,14 @@ def test_a_batch_norm_in_two_operators_is_folded_into_the_convolution() -> None:
     assert (layer.kind, layer.output) == ("conv2d", "y")
 
 
+def test_what_is_done_to_pixels_tells_what_they_are() -> None:
+    w = TfliteWriter()
+    x, y = w.tensor("x", (1, 4, 4, 3), "float32"), w.tensor("y", (1, 4, 4, 3), "float32")
+    w.operator("DIV", [x, w.constant("most", np.array(255, np.float32))], y)
+    graph = float_from_bytes(w.build(x, y), "model.tflite")
+    assert (graph.preprocessing.mean, graph.preprocessing.std, graph.preprocessing.origin) == ((0,), (1,), "guess")
+
+
 def test_what_is_computed_from_shapes_is_folded() -> None:
     w = TfliteWriter()
     x, y = w.tensor("x", (1, 2, 3, 4), "float32", signature=(-1, 2, 3, 4)), w.tensor("y", (1, 24), "float32")

@@ -13,15 +13,11 @@ from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.keras_file import Config, KerasFile, arrays_by_layer
+from tinymbn.importers.pixels import guessed_preprocessing
 from tinymbn.layers import Padding, Shape, Window, same_padding
-from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize import AnyFloatLayer, BatchNorm, FloatGraph, FloatSoftmax, Relu
 
 Array = NDArray[np.float32]
-
-# What makes pixels of 0..255 small is there for such pixels; 1/16 lies far from 1/255 and from 1.
-_PIXEL_FACTOR = 1 / 16
-_PIXELS = Preprocessing(mean=(0.0,), std=(1.0,))
 
 
 class KerasLowering:
@@ -41,7 +37,6 @@ class KerasLowering:
         # What stands for the output of a layer that computes nothing; and zeros around it that a window takes in.
         self._tensor: dict[str, str] = {}
         self._zeros: dict[str, Padding] = {}
-        self._takes_pixels = False
 
     def begin(self, name: str, config: Config) -> None:
         """Make a layer the graph's input."""
@@ -64,7 +59,7 @@ class KerasLowering:
             input_shape=self._shapes[self.input],
             layers=tuple(self._layers),
             outputs=tuple(self.read(output) for output in outputs),
-            preprocessing=_PIXELS if self._takes_pixels else Preprocessing(),
+            preprocessing=guessed_preprocessing(self._layers),
         )
 
     def shape(self, name: str) -> Shape:
@@ -135,7 +130,5 @@ class KerasLowering:
         read = self.read(source)
         channels = self._shapes[read][-1]
         gamma, beta = (np.broadcast_to(np.asarray(values, np.float32).ravel(), channels) for values in (factor, offset))
-        if read == self.input and np.abs(gamma).max() < _PIXEL_FACTOR:
-            self._takes_pixels = True
         zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
         self.add(BatchNorm(name, (read,), name, gamma, beta, zeros, ones, 0.0), name)

@@ -23,13 +23,13 @@ from tinymbn.importers.operators.operands import (
     reshaped,
     window,
 )
+from tinymbn.importers.pixels import guessed_preprocessing
 from tinymbn.importers.tflite import MAX_FILE_BYTES
 from tinymbn.importers.tflite_file import Operator, TfliteFile, parse
 from tinymbn.importers.tflite_metadata import normalization, read_labels
 from tinymbn.importers.tflite_tensors import without_batch
 from tinymbn.importers.tflite_walk import listing, lower, require_one_input
 from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape
-from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize import (
     BatchNorm,
     FloatAdd,
@@ -77,7 +77,7 @@ def float_from_bytes(data: bytes, file_name: str) -> FloatGraph:
         layers=tuple(low.layers),
         outputs=tuple(low.input(index) for index in file.outputs),
         labels=read_labels(data),
-        preprocessing=normalization(file.metadata, shape[-1]) or Preprocessing(),
+        preprocessing=normalization(file.metadata, shape[-1]) or guessed_preprocessing(low.layers),
     )
 
 
