@@ -78,7 +78,7 @@ def damage_npz(data: bytes, rng: random.Random) -> bytes:
 
 def damage_pt2(data: bytes, rng: random.Random) -> bytes:
     """The same of a ``.pt2``."""
-    return _damage_archive(data, rng, ".json", _damage_json)
+    return _damage_archive(data, rng, ".json", damage_json)
 
 
 def _damage_archive(
@@ -110,12 +110,12 @@ def _damage_archive(
 
 def _damage_header(member: bytes, rng: random.Random) -> bytes:
     """The ``.npy`` of the JSON header, damaged."""
-    text = _damage_json(member[member.index(b'{"') :], rng)
+    text = damage_json(member[member.index(b'{"') :], rng)
     head = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(text)},), }}".encode().ljust(117) + b"\n"
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + text
 
 
-def _damage_json(text: bytes, rng: random.Random) -> bytes:
+def damage_json(text: bytes, rng: random.Random) -> bytes:
     """JSON with one to three values replaced, taken out, or doubled."""
     content = json.loads(text)
     for _ in range(rng.randrange(1, 4)):

@@ -1,4 +1,4 @@
-"""From a float model and a folder of pictures to int8, by the command; and Keras' files on the way."""
+"""From a float model and a folder of pictures to int8, by the command."""
 
 from __future__ import annotations
 
@@ -38,8 +38,6 @@ from tinymbn.quantize import (
     observe,
     save_float_model,
 )
-
-h5py = pytest.importorskip("h5py")
 
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse", "kl")
 
@@ -242,30 +240,10 @@ def test_the_page_shows_every_layer_and_needs_nothing_else(run: Run) -> None:
     assert "block13/pointwise" in page
 
 
-# --------------------------------------------------------------------------------------------- Keras
-
-
-@needs_shared
-def test_a_keras_model_computes_what_tensorflow_lite_does() -> None:
-    litert = pytest.importorskip("ai_edge_litert.interpreter", exc_type=ImportError)
-    from tinymbn.importers.keras import import_keras
-
-    graph = import_keras(SHARED / "models" / "vww_96.h5")
-    assert graph.macs == 7_489_664
-    x = np.random.default_rng(0).uniform(0, 1, (3, 96, 96, 3)).astype(np.float32)
-    found = FloatInterpreter(graph).run(x)
-    reference = litert.Interpreter(str(SHARED / "models" / "vww_96_float.tflite"))
-    reference.allocate_tensors()
-    for k, picture in enumerate(x):
-        reference.set_tensor(reference.get_input_details()[0]["index"], picture[None])
-        reference.invoke()
-        expected = reference.get_tensor(reference.get_output_details()[0]["index"])[0]
-        np.testing.assert_allclose(found[k], expected, atol=1e-5)
-
-
 @needs_shared
 def test_vww_agrees_with_its_float_model_as_often_as_tensorflows_own(run: Run) -> None:
     """On 500 ImageNet pictures, of which none calibrated it; TensorFlow's own int8 model agrees on 492 or 494."""
+    pytest.importorskip("h5py")
     from tinymbn.importers.keras import import_keras
 
     model = SHARED / "models" / "vww_96.h5"
@@ -284,82 +262,6 @@ def test_vww_agrees_with_its_float_model_as_often_as_tensorflows_own(run: Run) -
     print(f"{agreeing} of 500 agree, mean absolute difference {difference:.4f}")
     assert agreeing >= 492
     assert difference <= 0.0176
-
-
-def write_keras(path: Path, layers: list[dict[str, Any]], weights: dict[str, dict[str, NDArray[Any]]]) -> None:
-    """A Sequential model as Keras 2 saves it."""
-    config = {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}
-    with h5py.File(path, "w") as file:
-        file.attrs["model_config"] = json.dumps(config)
-        file.create_group("model_weights")
-        for name, arrays in weights.items():
-            for which, values in arrays.items():
-                file.create_dataset(f"model_weights/{name}/{name}/{which}:0", data=values)
-
-
-def layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
-    return {"class_name": kind, "config": {"name": name, **config}}
-
-
-INPUT = layer("InputLayer", "x", batch_input_shape=[None, 8, 8, 2])
-CONVOLUTION = {"strides": [2, 2], "padding": "valid", "activation": "relu", "data_format": "channels_last"}
-
-
-def test_zero_padding_is_the_windows_own(tmp_path: Path) -> None:
-    from tinymbn.importers.keras import import_keras
-
-    layers = [INPUT, layer("ZeroPadding2D", "pad", padding=[[0, 1], [0, 1]]), layer("Conv2D", "c", **CONVOLUTION)]
-    layers += [layer("GlobalAveragePooling2D", "g"), layer("Dense", "d", activation="softmax")]
-    chance = np.random.default_rng(0)
-    weights = {
-        "c": {"kernel": chance.normal(size=(3, 3, 2, 5)), "bias": np.arange(5.0)},
-        "d": {"kernel": chance.normal(size=(5, 3)), "bias": np.zeros(3)},
-    }
-    write_keras(tmp_path / "m.h5", layers, weights)
-    graph = import_keras(tmp_path / "m.h5")
-    x = chance.normal(size=(8, 8, 2)).astype(np.float32)
-    padded = np.pad(x, ((0, 1), (0, 1), (0, 0)))
-    taps = np.stack([padded[2 * i : 2 * i + 3, 2 * j : 2 * j + 3] for i in range(4) for j in range(4)])
-    maps = np.maximum(np.einsum("nhwc,hwco->no", taps, weights["c"]["kernel"]) + np.arange(5), 0)
-    logits = maps.mean(axis=0) @ weights["d"]["kernel"]
-    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    np.testing.assert_allclose(FloatInterpreter(graph).run(x), expected, atol=1e-5)
-
-
-def test_all_unsupported_layers_are_listed(run: Run) -> None:
-    layers = [INPUT, layer("LSTM", "memory"), layer("Conv2DTranspose", "up"), layer("Flatten", "f")]
-    write_keras(Path("m.h5"), layers, {})
-    Path("p").mkdir()
-    refused = run("quantize", "m.h5", "--calibrate", "p", "-o", "model.npz")
-    assert refused.code == 3
-    assert "2 layers that tinymbn does not know: memory (LSTM); up (Conv2DTranspose)" in refused.err
-
-
-def test_weights_that_are_no_numbers_name_the_tensor(run: Run) -> None:
-    kernel = np.zeros((3, 3, 2, 5))
-    kernel[1, 1, 1, 1] = np.nan
-    layers = [INPUT, layer("Conv2D", "c", **CONVOLUTION)]
-    write_keras(Path("m.h5"), layers, {"c": {"kernel": kernel, "bias": np.zeros(5)}})
-    refused = run("quantize", "m.h5", "--calibrate", ".", "-o", "model.npz")
-    assert refused.code == 3
-    assert 'tensor "c/kernel" has values that are not finite numbers' in refused.err
-
-
-def test_weights_without_layers_are_refused(run: Run) -> None:
-    with h5py.File("weights.h5", "w") as file:
-        file.create_dataset("conv1/kernel:0", data=np.zeros(3))
-    refused = run("quantize", "weights.h5", "--calibrate", ".", "-o", "model.npz")
-    assert refused.code == 3
-    assert "it has weights and no layers" in refused.err
-
-
-def test_values_of_pixels_have_to_be_said_where_the_model_does_not(run: Run) -> None:
-    layers = [layer("InputLayer", "x", batch_input_shape=[None, 8, 8, 3]), layer("Conv2D", "c", **CONVOLUTION)]
-    write_keras(Path("m.h5"), layers, {"c": {"kernel": np.ones((3, 3, 3, 5)), "bias": np.zeros(5)}})
-    write_pictures(Path("p"))
-    refused = run("quantize", "m.h5", "--calibrate", "p", "-o", "model.npz")
-    assert refused.code == 3
-    assert "--input-range LOW,HIGH" in refused.err
 
 
 # --------------------------------------------------------------------------------------------- ranges

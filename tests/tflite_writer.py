@@ -18,6 +18,7 @@ _OPTIONS = {
     "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "DIV": "DivOptions",
     "EXPAND_DIMS": "ExpandDimsOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "GATHER": "GatherOptions",
@@ -36,10 +37,12 @@ _OPTIONS = {
     "SOFTMAX": "SoftmaxOptions",
     "SQUEEZE": "SqueezeOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
+    "SUB": "SubOptions",
     "TRANSPOSE": "TransposeOptions",
 }
 
 _TYPES = {
+    "float16": tflite.TensorType.FLOAT16,
     "float32": tflite.TensorType.FLOAT32,
     "int32": tflite.TensorType.INT32,
     "uint8": tflite.TensorType.UINT8,

@@ -8,7 +8,8 @@ table 1; Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tinymbn.errors import OptionError
@@ -141,6 +142,28 @@ def mobilenet_v2(alpha: float = 1.0, *, divisor: int = CHANNEL_DIVISOR) -> Archi
     last = nearest_multiple(_V2_LAST * max(1.0, alpha), divisor)
     stages.append(Stage("last", made, "conv2d", last))
     return Architecture("mobilenet_v2", alpha, tuple(stages))
+
+
+def with_channels(like: Architecture, channels: Callable[[Stage], int], picture: int) -> Architecture:
+    """The same network with other counts of channels, however they have come about.
+
+    Args:
+        like: of any alpha.
+        channels: the count that a stage makes.
+        picture: channels of the picture; a bottleneck that makes as many as it reads, at stride 1, gets a sum.
+    """
+    stages: list[Stage] = []
+    block, before, width = "", INPUT, picture
+    source, read = before, width  # of the block
+    for stage in like.stages:
+        if stage.name.partition("/")[0] != block:
+            block, source, read = stage.name.partition("/")[0], before, width
+        made = channels(stage)
+        bottleneck = not stage.relu6 and stages[-1].stride == 1
+        adds = source if bottleneck and made == read else ""
+        stages.append(replace(stage, reads=before, channels=made, adds=adds))
+        before, width = stages[-1].made, made
+    return Architecture(like.name, stages[0].channels / like.stages[0].channels, tuple(stages))
 
 
 def architecture(name: str, alpha: float) -> Architecture:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -66,6 +66,14 @@ class Preprocessing:
             raise ModelError(f"input range {low},{high}: expected two finite numbers, the lower first")
         std = 255.0 / (high - low)
         return Preprocessing(mean=(-low * std,), std=(std,), origin=origin)
+
+    def then(self, factor: NDArray[np.float64], offset: NDArray[np.float64]) -> Preprocessing:
+        """The same with each channel's real value times ``factor``, all > 0, and ``offset`` more."""
+        assert self.mean is not None
+        assert self.std is not None
+        std = np.asarray(self.std) / factor
+        mean = np.asarray(self.mean) - offset * std
+        return replace(self, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
     def real_values(self, channels: int) -> NDArray[np.float32] | None:
         """The real value of each pixel value, (channels, 256); None where pixels cover the int8 range.

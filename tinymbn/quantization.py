@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.dataset import open_dataset
-from tinymbn.errors import DatasetError, ImageError, ModelError, UnsupportedError
+from tinymbn.errors import DatasetError, ImageError, ModelError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.image import load_picture, to_pixels
@@ -31,11 +31,11 @@ _Entry = tuple[Path, bytes | None]  # of a picture: its name, and its bytes wher
 
 
 def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
-    """The float network in a ``.npz`` of tinymbn, an ``.onnx``, a ``.h5`` of Keras, a ``.pt2`` or a state_dict of PyTorch.
+    """The float network in a file of tinymbn, Keras, PyTorch, ONNX or TensorFlow Lite.
 
     Args:
         path: of the file.
-        resolution: of the picture, which a state_dict does not say and an ``.onnx`` may leave open.
+        resolution: of the picture, which weights without a network do not say and an ``.onnx`` may leave open.
 
     Raises:
         ModelError: there is no such file, or it is none of these.
@@ -44,14 +44,17 @@ def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
     """
     require_file(path, ModelError)
     with path.open("rb") as file:
-        start = file.read(8)
-    from tinymbn.importers.keras import import_keras, is_hdf5
+        start = file.read(64)
+    from tinymbn.importers.keras_file import is_keras
 
-    if is_hdf5(start):
-        return import_keras(path)
+    if is_keras(start) or path.suffix.lower() == ".keras":
+        from tinymbn.importers.keras import import_keras
+
+        return import_keras(path, resolution)
     if start[4:8] == b"TFL3":
-        known = ".onnx, .npz of tinymbn new, .h5 of Keras, .pt2 of torch.export and state_dicts of PyTorch"
-        raise UnsupportedError(f"{path}: a .tflite; tinymbn quantises {known}")
+        from tinymbn.importers.tflite_float import import_float_tflite
+
+        return import_float_tflite(path)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         from tinymbn.importers.onnx import import_onnx

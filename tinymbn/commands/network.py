@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def new(arch: str, alpha: float, resolution: int, classes: int, channels: str, s
     default="mse",
     help="How ranges are chosen. Default: mse.",
 )
-@click.option("--resolution", type=int, metavar="R", help="Of a state_dict of PyTorch, or an .onnx of any size.")
+@click.option("--resolution", type=int, metavar="R", help="Of weights alone, or an .onnx of any size.")
 @click.option("--no-equalize", is_flag=True, help="Leave channels as they are, however small their values.")
 @click.option("--no-bias-correction", is_flag=True, help="Round biases as they are.")
 @arguments.labels
@@ -79,10 +80,11 @@ def quantize(
 ) -> None:
     """Make an int8 model of a float MODEL.
 
-    MODEL is an .onnx, a .npz of tinymbn new, a .h5 that Keras saved with model.save, a .pt2 of PyTorch's torch.export.save, or a
-    .pt with the state_dict of torchvision's mobilenet_v2 or of examples/cifar10. Pictures show which values its tensors
-    take: a few dozen of the kind that it will see; labels are not needed. What the value of a pixel is has to be said
-    where the model does not: --input-range -1,1 for most MobileNets.
+    MODEL is a .npz of tinymbn new; a .keras or .h5 that Keras saved with model.save; a .pt2 of PyTorch's
+    torch.export.save; an .onnx; a float .tflite; or weights alone: a .h5 of keras.applications' MobileNet or
+    MobileNetV2, a .pt with the state_dict of torchvision's mobilenet_v2 or of examples/cifar10. Pictures show which
+    values its tensors take: a few dozen of the kind that it will see; labels are not needed. What the value of a pixel
+    is has to be said where the model does not: --input-range -1,1 for most MobileNets.
     """
     output = arguments.new_model(output)
     arguments.require_output(output, [model, labels_file, calibrate])
@@ -94,10 +96,11 @@ def quantize(
     from tinymbn.labels import load_class_labels
     from tinymbn.model_file import save_model
     from tinymbn.quantize import calibrate as calibrated_on
+    from tinymbn.quantize import fold_into_preprocessing
 
     graph = quantization.load_float(model, resolution)
-    how = prepared(graph.preprocessing)
-    labels = graph.labels
+    graph = fold_into_preprocessing(replace(graph, preprocessing=prepared(graph.preprocessing)))
+    how, labels = graph.preprocessing, graph.labels
     if labels_file is not None:
         labels = load_class_labels(labels_file, graph.name, [graph.shapes[name] for name in graph.outputs])
     found = quantization.CalibrationPictures(graph, how, calibrate, pictures)

@@ -6,7 +6,6 @@ The file's shapes have the batch in front, the graph's have not; a legacy file's
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,22 +13,15 @@ from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Quant, Tensor
-from tinymbn.importers.tflite_file import FileTensor, Operator, TfliteFile
+from tinymbn.importers.tflite_file import Operator, TfliteFile
+from tinymbn.importers.tflite_tensors import FileTensors, without_batch
 from tinymbn.layers import MAX_RANK, AnyLayer, Dequantize, Quantize, Reshape, Shape
 
 
-def without_batch(file_shape: Shape) -> Shape:
-    """The shape without the batch of 1 in front; a scalar is one element."""
-    if len(file_shape) >= 2 and file_shape[0] == 1:
-        return file_shape[1:]
-    return file_shape or (1,)
-
-
-class Lowering:
+class Lowering(FileTensors):
     """Tensors, constants and layers made so far.
 
     Attributes:
-        file: what is lowered.
         layers: in running order.
         tensors: the graph's tensors by name.
         constants: int8 constants that layers read.
@@ -38,48 +30,14 @@ class Lowering:
     """
 
     def __init__(self, file: TfliteFile) -> None:
-        self.file = file
+        super().__init__(file)
         self.layers: list[AnyLayer] = []
         self.tensors: dict[str, Tensor] = {}
         self.constants: dict[str, NDArray[np.int8]] = {}
         self.space_to_batch: dict[int, Operator] = {}
         self.batched_convolution: dict[int, Operator] = {}
-        self._file_names = {tensor.name for tensor in file.tensors}
-        self._shapes: dict[int, Shape] = {}  # of activations, as computed, with the batch
-        self._folded: dict[int, NDArray[Any]] = {}  # integers computed from shapes
         self._int8: dict[int, str] = {}  # the graph's int8 tensor of a file tensor
         self._dequantized: dict[int, str] = {}  # float outputs, by the int8 tensor behind them
-
-    # ------------------------------------------------------------------------------- the file's tensors
-
-    def tensor(self, index: int) -> FileTensor:
-        """A tensor as the file has it."""
-        return self.file.tensors[index]
-
-    def values(self, index: int) -> NDArray[Any] | None:
-        """A constant's values, or what was folded into one; None for activations."""
-        return self._folded.get(index, self.tensor(index).values)
-
-    def integers(self, index: int, what: str) -> tuple[int, ...]:
-        """A small constant operand, such as axes or a shape.
-
-        Raises:
-            UnsupportedError: it is computed at run time.
-        """
-        values = self.values(index) if index >= 0 else None
-        if values is None or values.dtype.kind != "i":
-            raise UnsupportedError(f"{what} not constant")
-        if values.size > 64:
-            raise ModelError(f"{what} has {values.size} entries")
-        return tuple(int(v) for v in values.ravel())
-
-    def set_folded(self, index: int, values: NDArray[Any]) -> None:
-        """Remember what an operator on shapes computes."""
-        self._folded[index] = values
-
-    def file_shape(self, index: int) -> Shape:
-        """The shape with the batch, as computed from the input on; the file's own for constants."""
-        return self._shapes.get(index, self.tensor(index).shape)
 
     def is_legacy(self, index: int) -> bool:
         """Whether the file has the tensor as uint8."""
@@ -228,11 +186,7 @@ class Lowering:
         return self.tensors[name]
 
     def _invented(self, base: str) -> str:
-        """A name for a tensor that the file does not have."""
-        name = base
-        while name in self.tensors or name in self._file_names:
-            name = f"{base}/{len(self.tensors)}" if name == base else f"{name}'"
-        return name
+        return self.new_name(base, self.tensors)
 
     def _declare(self, name: str, shape: Shape, quant: Quant) -> str:
         if len(shape) > MAX_RANK:
@@ -251,17 +205,3 @@ def signed(values: NDArray[Any]) -> NDArray[np.int8]:
     if values.dtype == np.uint8:
         return (values ^ np.uint8(0x80)).view(np.int8)
     return np.array(values, np.int8)
-
-
-def resolve_shape(elements: int, wanted: tuple[int, ...]) -> Shape:
-    """A RESHAPE's target with its -1 filled in.
-
-    Raises:
-        ModelError: it does not have as many elements.
-    """
-    known = math.prod(size for size in wanted if size != -1)
-    if wanted.count(-1) == 1 and known > 0 and elements % known == 0:
-        wanted = tuple(elements // known if size == -1 else size for size in wanted)
-    if any(size < 1 for size in wanted) or math.prod(wanted) != elements:
-        raise ModelError(f"shape {wanted} does not have {elements} elements")
-    return wanted

@@ -34,6 +34,7 @@ _NUMPY: Mapping[str, np.dtype[Any]] = {
     "int16": np.dtype("<i2"),
     "int32": np.dtype("<i4"),
     "int64": np.dtype("<i8"),
+    "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
 }
 
@@ -50,6 +51,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "AddOptions": ("FusedActivationFunction",),
     "MulOptions": ("FusedActivationFunction",),
     "SubOptions": ("FusedActivationFunction",),
+    "DivOptions": ("FusedActivationFunction",),
     "SoftmaxOptions": ("Beta",),
     "ConcatenationOptions": ("Axis", "FusedActivationFunction"),
     "PackOptions": ("Axis",),

@@ -47,23 +47,31 @@ def read_preprocessing(metadata: bytes, graph: Graph) -> Graph:
     For a quantised input, metadata commonly repeats the scale: (pixel - 127.5) / 127.5 lands within a step of
     pixel - 128. That is the same thing said less exactly, so the whole numbers stay.
     """
-    try:
-        normalization = _normalization(metadata)
-        if normalization is None:
-            return graph
-        mean, std = normalization
-        preprocessing = Preprocessing(mean=mean, std=std, origin="file")
-        channels = graph.input_tensor.shape[-1]
-        real = preprocessing.real_values(channels)
-    except (struct.error, ValueError, IndexError, TypeError, OverflowError, ModelError):
-        return graph  # damaged metadata are no reason to refuse a sound model
-    assert real is not None
+    channels = graph.input_tensor.shape[-1]
+    preprocessing = normalization(metadata, channels)
+    if preprocessing is None:
+        return graph
     if graph.input_tensor.dtype != "float32":
-        quant = graph.quantized_input
+        quant, real = graph.quantized_input, preprocessing.real_values(channels)
+        assert real is not None
         steps = real / np.float32(quant.scale) + quant.zero_point - (np.arange(256) - 128)
         if np.abs(steps).max() <= 1.5:
             return graph
     return dataclasses.replace(graph, preprocessing=preprocessing)
+
+
+def normalization(metadata: bytes, channels: int) -> Preprocessing | None:
+    """What the metadata say of the pixels of the first input, if anything; damaged ones are no reason to refuse."""
+    try:
+        found = _normalization(metadata)
+        if found is None:
+            return None
+        mean, std = found
+        preprocessing = Preprocessing(mean=mean, std=std, origin="file")
+        preprocessing.real_values(channels)
+    except (struct.error, ValueError, IndexError, TypeError, OverflowError, ModelError):
+        return None
+    return preprocessing
 
 
 def _normalization(metadata: bytes) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

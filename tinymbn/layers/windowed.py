@@ -16,6 +16,12 @@ class Padding:
     left: int = 0
     right: int = 0
 
+    def __add__(self, other: Padding) -> Padding:
+        """One around the other."""
+        return Padding(
+            self.top + other.top, self.bottom + other.bottom, self.left + other.left, self.right + other.right
+        )
+
 
 @dataclass(frozen=True)
 class Window:

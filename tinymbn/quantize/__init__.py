@@ -20,7 +20,7 @@ from tinymbn.quantize.float_layers import (
     FloatSoftmax,
     Relu,
 )
-from tinymbn.quantize.folding import fold
+from tinymbn.quantize.folding import fold, fold_into_preprocessing
 from tinymbn.quantize.histogram import Histogram, Method, Range, best_range
 from tinymbn.quantize.post_training import Calibration, calibrate, quantize
 
@@ -62,6 +62,7 @@ __all__ = [
     "convert",
     "equalize",
     "fold",
+    "fold_into_preprocessing",
     "min_max_ranges",
     "quantize",
     "same_padding",

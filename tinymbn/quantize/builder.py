@@ -34,7 +34,7 @@ INPUT_RANGE = (-1.0, 1.0)  # of the real input, as MobileNets are trained
 _EPSILON = 1e-3  # of batch-norms, as in the reference implementations
 _PREPROCESSING = Preprocessing.of_range(*INPUT_RANGE, origin="file")
 
-BorderRule = Literal["same", "symmetric"]
+BorderRule = Literal["same", "symmetric", "after"]
 
 
 def build(
@@ -61,7 +61,8 @@ def build(
             (classes, C), ``dense/bias`` (classes,). None: random weights, batch-norms that change nothing.
         epsilon: of batch-norms.
         padding: "same" as TensorFlow has it, the odd row after; "symmetric" as PyTorch has it, half a kernel on each
-            side.
+            side; "after" as Keras' MobileNet has it: "same", but for one row and column after what a depthwise layer
+            of stride 2 reads, which differs where that is odd.
         preprocessing: from picture to real values.
         seed: of random weights.
 
@@ -116,7 +117,11 @@ def _stage_layers(
     height, width, read = shapes[stage.reads]
     square, strides = (stage.kernel, stage.kernel), (stage.stride, stage.stride)
     half = stage.kernel // 2
-    around = same_padding((height, width), square, strides) if padding == "same" else Padding(half, half, half, half)
+    around = same_padding((height, width), square, strides)
+    if padding == "symmetric":
+        around = Padding(half, half, half, half)
+    elif padding == "after" and stage.kind == "depthwise" and stage.stride == 2:
+        around = Padding(bottom=1, right=1)
     window = Window(square, strides, padding=around)
     sums, normal = f"{stage.name}/sums", f"{stage.name}/normal" if stage.relu6 else stage.name
     no_bias = np.zeros(stage.channels, np.float32)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tinymbn.errors import ModelError
+from tinymbn.graph import MAX_ELEMENTS
 from tinymbn.layers import Activation, AveragePool, MaxPool, Shape
 from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize.float_layers import AnyFloatLayer, BatchNorm
@@ -52,6 +54,8 @@ class FloatGraph:
                 self._check(name in shapes, f'layer "{layer.name}" reads "{name}", which nothing before it makes')
             self._check(layer.output not in shapes, f'tensor "{layer.output}" is made twice')
             shapes[layer.output] = layer.output_shape(*(shapes[name] for name in layer.inputs))
+        for name, shape in shapes.items():
+            self._check(math.prod(shape) <= MAX_ELEMENTS, f'tensor "{name}" has shape {shape}: too many elements')
         self._check(len(self.outputs) >= 1, "no outputs")
         for name in self.outputs:
             self._check(name in shapes, f'output "{name}" is not a tensor')

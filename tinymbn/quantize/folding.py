@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinymbn.layers import Reshape, Shape, Window
+from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_layers import (
     AnyFloatLayer,
@@ -43,6 +44,35 @@ def fold(graph: FloatGraph, *, keep: Iterable[str] = ()) -> FloatGraph:
             position = len(layers) - 1
         maker_of[layer.output] = position
     return replace(graph, layers=tuple(layers))
+
+
+def fold_into_preprocessing(graph: FloatGraph) -> FloatGraph:
+    """The same network without batch-norms that it begins with: what they do to its input is done to pixels.
+
+    Args:
+        graph: as it was trained, with what it says of pixels; a rescaling of them is a batch-norm.
+
+    Raises:
+        ModelError: it says so of another number of channels.
+    """
+    while graph.layers and graph.preprocessing.real_values(graph.input_shape[-1]) is not None:
+        first = graph.layers[0]
+        readers = sum(layer.inputs.count(graph.input) for layer in graph.layers) + graph.outputs.count(graph.input)
+        if not isinstance(first, BatchNorm) or readers != 1 or (first.factor <= 0).any():
+            break
+        graph = _without_first(graph, graph.preprocessing.then(first.factor, first.offset))
+    return graph
+
+
+def _without_first(graph: FloatGraph, preprocessing: Preprocessing) -> FloatGraph:
+    """The graph with its input in the place of what the first layer makes."""
+    gone = graph.layers[0].output
+
+    def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(graph.input if name == gone else name for name in names)
+
+    layers = tuple(replace(layer, inputs=renamed(layer.inputs)) for layer in graph.layers[1:])
+    return replace(graph, layers=layers, outputs=renamed(graph.outputs), preprocessing=preprocessing)
 
 
 def _fuse(maker: AnyFloatLayer, layer: AnyFloatLayer) -> AnyFloatLayer | None:

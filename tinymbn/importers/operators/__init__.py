@@ -50,6 +50,7 @@ LEAST_INPUTS: Mapping[str, int] = {
     "BATCH_TO_SPACE_ND": 3,
     "CONV_2D": 2,
     "DEPTHWISE_CONV_2D": 2,
+    "DIV": 2,
     "EXPAND_DIMS": 2,
     "FULLY_CONNECTED": 2,
     "MEAN": 2,
@@ -59,6 +60,7 @@ LEAST_INPUTS: Mapping[str, int] = {
     "REDUCE_MAX": 2,
     "RESIZE_NEAREST_NEIGHBOR": 2,
     "SPACE_TO_BATCH_ND": 3,
+    "SUB": 2,
     "TILE": 2,
     "TRANSPOSE": 2,
 }

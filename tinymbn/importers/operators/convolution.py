@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from tinymbn import fixedpoint
 from tinymbn.errors import ModelError, UnsupportedError
-from tinymbn.importers.lowering import Lowering, signed, without_batch
-from tinymbn.importers.operators.operands import activation, constant, map_shape, window
+from tinymbn.importers.lowering import Lowering, signed
+from tinymbn.importers.operators.operands import activation, constant, dense_shapes, map_shape, window
 from tinymbn.importers.tflite_file import Operator
 from tinymbn.layers import Conv2D, Dense, Depthwise, Padding, Weights, Window
 
@@ -111,21 +110,12 @@ def _emit(low: Lowering, op: Operator, source: int, target: int, geometry: Windo
 
 def dense(low: Lowering, op: Operator) -> None:
     """FULLY_CONNECTED."""
-    if op.options.get("WeightsFormat", 0) != 0:
-        raise UnsupportedError("shuffled weights")
     values = constant(low, op.inputs[1], "weights")
-    if values.ndim != 2 or values.size == 0:
-        raise ModelError(f"weights of shape {values.shape}; expected (C_out, C_in)")
-    units, c_in = values.shape
+    wanted, file_shape = dense_shapes(low, op, values.shape)
+    units = file_shape[-1]
     if units > _MAX_UNITS:
         raise UnsupportedError(f"{units} units; expected at most {_MAX_UNITS}")
-    shape = low.file_shape(op.inputs[0])
-    rows, rest = divmod(math.prod(shape), c_in)
-    if rest or (op.options.get("KeepNumDims") and shape[-1] != c_in):
-        raise ModelError(f"weights {values.shape} do not fit input {shape}")
-    file_shape = (*shape[:-1], units) if op.options.get("KeepNumDims") else (rows, units)
-    leading = without_batch(file_shape)[:-1]
-    x = low.input_as(op.inputs[0], (*leading, c_in))
+    x = low.input_as(op.inputs[0], wanted)
     name = low.output(op.outputs[0], file_shape)
     bias, values = _bias(low, op, units), signed(values)
     scales, zero_point = _weight_quant(low, op, units)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn import fixedpoint
 from tinymbn.errors import ModelError, UnsupportedError
-from tinymbn.importers.lowering import Lowering, resolve_shape, signed, without_batch
-from tinymbn.importers.operators.operands import axis_of, batches, constant, map_shape, option
+from tinymbn.importers.lowering import Lowering, signed
+from tinymbn.importers.operators.operands import (
+    axis_of,
+    batches,
+    constant,
+    map_shape,
+    option,
+    padded_shape,
+    reshaped,
+)
 from tinymbn.importers.tflite_file import Operator
+from tinymbn.importers.tflite_tensors import without_batch
 from tinymbn.layers import MAX_RANK, Concat, Lookup, Pad, Reshape, ResizeNearest, Transpose
 
 _MAX_SIZE = 1 << 16  # of a resized map's side
@@ -20,17 +27,7 @@ _MAX_COPIES = 64
 
 def pad(low: Lowering, op: Operator) -> None:
     """PAD and PADV2."""
-    shape = low.file_shape(op.inputs[0])
-    amounts = low.integers(op.inputs[1], "paddings")
-    if len(amounts) != 2 * len(shape):
-        raise ModelError(f"{len(amounts)} paddings for input {shape}")
-    pads = tuple(zip(amounts[::2], amounts[1::2], strict=True))
-    file_shape = tuple(before + size + after for (before, after), size in zip(pads, shape, strict=True))
-    leading = batches(shape)
-    if any(pads[axis] != (0, 0) for axis in range(leading)):
-        raise UnsupportedError("padding of the batch")
-    if min(amounts) < 0:
-        raise ModelError(f"padding {min(amounts)}")
+    file_shape, pads = padded_shape(low, op)
     value = low.quant(op.outputs[0]).zero_point
     if op.code == "PADV2":
         fill = constant(low, op.inputs[2], "value")
@@ -39,7 +36,7 @@ def pad(low: Lowering, op: Operator) -> None:
         value = int(signed(fill).ravel()[0])
     x = low.input(op.inputs[0])
     name = low.output(op.outputs[0], file_shape)
-    low.layers.append(Pad(name=name, inputs=(x.name,), output=name, pads=pads[leading:], value=value))
+    low.layers.append(Pad(name=name, inputs=(x.name,), output=name, pads=pads[batches(file_shape) :], value=value))
 
 
 def concat(low: Lowering, op: Operator) -> None:
@@ -92,23 +89,7 @@ def _rescaled(low: Lowering, name: str, source: int, target: int) -> str:
 
 def reshape(low: Lowering, op: Operator) -> None:
     """RESHAPE, SQUEEZE and EXPAND_DIMS."""
-    shape = low.file_shape(op.inputs[0])
-    if op.code == "RESHAPE":
-        if len(op.inputs) > 1 and op.inputs[1] >= 0:
-            wanted = low.integers(op.inputs[1], "shape")
-        else:
-            wanted = tuple(op.options.get("NewShape", ()))
-        file_shape = resolve_shape(math.prod(shape), wanted)
-    elif op.code == "SQUEEZE":
-        axes = {axis_of(axis, len(shape)) for axis in op.options.get("SqueezeDims", ())}
-        gone = axes or {axis for axis, size in enumerate(shape) if size == 1}
-        if any(shape[axis] != 1 for axis in gone):
-            raise ModelError(f"axes {sorted(gone)} of shape {shape} are not all 1")
-        file_shape = tuple(size for axis, size in enumerate(shape) if axis not in gone)
-    else:
-        (axis,) = low.integers(op.inputs[1], "axis")
-        axis = axis_of(axis, len(shape) + 1)
-        file_shape = (*shape[:axis], 1, *shape[axis:])
+    file_shape = reshaped(low, op)
     x = low.input(op.inputs[0])
     name = low.output(op.outputs[0], file_shape)
     low.layers.append(Reshape(name=name, inputs=(x.name,), output=name, shape=without_batch(file_shape)))

@@ -7,7 +7,7 @@ import math
 from tinymbn import fixedpoint
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.lowering import Lowering
-from tinymbn.importers.operators.operands import activation, axis_of, batches, map_shape, option, window
+from tinymbn.importers.operators.operands import activation, axis_of, batches, map_shape, mean_shape, option, window
 from tinymbn.importers.tflite_file import Operator
 from tinymbn.layers import AveragePool, MaxPool, Mean, Requantize, Shape, Window
 from tinymbn.layers.shapes import reduced_shape
@@ -54,9 +54,8 @@ def reduce_max(low: Lowering, op: Operator) -> None:
 def mean(low: Lowering, op: Operator) -> None:
     """MEAN."""
     shape = low.file_shape(op.inputs[0])
-    axes = sorted({axis_of(axis, len(shape)) for axis in low.integers(op.inputs[1], "axes")})
+    file_shape, axes = mean_shape(low, op)
     keep_dims = bool(op.options.get("KeepDims", False))
-    file_shape = reduced_shape(shape, axes, keep_dims=keep_dims)
     x = low.input(op.inputs[0])
     count = math.prod(shape[axis] for axis in axes)
     multiplier, shift = fixedpoint.mean_multiplier(x.scale, low.quant(op.outputs[0]).scale, count)
