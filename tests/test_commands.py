@@ -456,3 +456,19 @@ def test_deploy_looks_at_the_pictures_before_anything_is_made(run: Run, tmp_path
     done = run("deploy", tmp_path / "nowhere.png", "--board", "nucleo-f446re", "-o", made)
     assert done.code == 3
     assert not made.exists()
+
+
+def test_an_interrupt_within_exec_is_an_exit_code_too(tmp_path: Path) -> None:
+    """Python itself would end by the signal, though the interrupt was caught."""
+    program = """
+from tinymbn import cli
+@cli.cli.command()
+def interrupted():
+    exec("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)")
+cli.main(["interrupted"])
+"""
+    (tmp_path / "program.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'codegen'}:{tmp_path}"}
+    command = [sys.executable, "-m", "program"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "tinymbn: interrupted\n")

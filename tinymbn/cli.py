@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
         code = InterruptError.exit_code
+        # Python would die of an interrupt that came while it ran exec(), as making a dataclass does, although it has
+        # been caught; it forgets that when it runs the next.
+        exec("")  # noqa: S102
     except OSError as error:
         if error.filename is not None:
             complain(f"{error.filename}: {error.strerror}")
