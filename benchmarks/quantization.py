@@ -23,7 +23,7 @@ from benchmarks.shared import SHARED
 from tinymbn import Graph, Interpreter
 from tinymbn.architectures import Architecture, mobilenet_v1, mobilenet_v2
 from tinymbn.evaluation import cores
-from tinymbn.importers.keras import import_keras
+from tinymbn.importers.keras.model import import_keras
 from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantization import CalibrationPictures
 from tinymbn.quantize import BatchNorm, FloatGraph, FloatInterpreter, Method, Relu, build, quantize

@@ -25,7 +25,7 @@ from tests.test_quantize_command import write_pictures
 from tinymbn import load_model
 from tinymbn.architectures import Architecture, mobilenet_v1, mobilenet_v2
 from tinymbn.errors import ModelError, TinymbnError, UnsupportedError
-from tinymbn.importers.keras import import_keras
+from tinymbn.importers.keras.model import import_keras
 from tinymbn.quantize import (
     BatchNorm,
     FloatConv2D,

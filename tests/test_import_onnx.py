@@ -26,7 +26,7 @@ from tests.onnx_models import OnnxNet, mobilenet_v1, mobilenet_v2, quantize, qua
 from tinymbn import Interpreter, TinymbnError, load_model
 from tinymbn.errors import ModelError, OptionError, ToolError, UnsupportedError
 from tinymbn.graph import Graph, Quant
-from tinymbn.importers.onnx import import_onnx, import_quantized_onnx
+from tinymbn.importers.onnx.model import import_onnx, import_quantized_onnx
 from tinymbn.layers import Conv2D, Dense
 from tinymbn.quantize import FloatGraph, FloatInterpreter, fold
 

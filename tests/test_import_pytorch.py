@@ -10,7 +10,7 @@ import pytest
 
 from tests.command_line import Run
 from tinymbn.errors import ModelError, UnsupportedError
-from tinymbn.importers.pytorch import from_state_dict
+from tinymbn.importers.pytorch.state_dict import from_state_dict
 from tinymbn.quantize import FloatInterpreter
 
 # (expansion, channels, repeats, stride), as torchvision has them.

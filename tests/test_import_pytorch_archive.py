@@ -15,7 +15,7 @@ from PIL import Image
 from tests.command_line import Run
 from tests.pt2_writer import Pt2Writer, Tensor, small_network
 from tinymbn.errors import ModelError, UnsupportedError
-from tinymbn.importers.pytorch_export import import_exported
+from tinymbn.importers.pytorch.exported import import_exported
 from tinymbn.quantize import FloatGraph, FloatInterpreter
 
 

@@ -17,7 +17,7 @@ from tinymbn.board import load_board
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.firmware import write_firmware
 from tinymbn.image import load_picture, to_input
-from tinymbn.importers.pytorch_export import import_exported
+from tinymbn.importers.pytorch.exported import import_exported
 from tinymbn.quantize import FloatGraph, FloatInterpreter
 from tinymbn_codegen.options import Options
 

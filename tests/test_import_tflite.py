@@ -18,8 +18,8 @@ import pytest
 from tests.shared import SHARED, needs_shared
 from tests.tflite_writer import TfliteWriter
 from tinymbn import Interpreter, ModelError, UnsupportedError, import_tflite
-from tinymbn.importers.operators.movement import nearest_indices
-from tinymbn.importers.tflite import from_bytes
+from tinymbn.importers.tflite.model import from_bytes
+from tinymbn.importers.tflite.operators.movement import nearest_indices
 from tinymbn.layers import Dequantize, Quantize, Reshape
 
 SAME_1 = {"padding": "SAME", "stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1}
@@ -313,7 +313,7 @@ def _metadata(mean: list[float], std: list[float]) -> bytes:
 
 
 def test_a_normalisation_in_the_metadata_is_used_where_it_says_something() -> None:
-    from tinymbn.importers.tflite_metadata import read_preprocessing
+    from tinymbn.importers.tflite.metadata import read_preprocessing
 
     graph = from_bytes(_relu(), "model.tflite")
     other = read_preprocessing(_metadata([100.0, 110.0, 120.0, 0.0], [50.0] * 4), graph).preprocessing
@@ -324,14 +324,14 @@ def test_a_normalisation_in_the_metadata_is_used_where_it_says_something() -> No
 
 @pytest.mark.parametrize("metadata", [b"", b"\x10\0\0\0M001", b"\xff\xff\xff\xffM001" + b"\xff" * 40])
 def test_damaged_metadata_are_ignored(metadata: bytes) -> None:
-    from tinymbn.importers.tflite_metadata import read_preprocessing
+    from tinymbn.importers.tflite.metadata import read_preprocessing
 
     graph = from_bytes(_relu(), "model.tflite")
     assert read_preprocessing(metadata, graph) is graph
 
 
 def test_metadata_cut_anywhere_are_ignored_or_whole() -> None:
-    from tinymbn.importers.tflite_metadata import read_preprocessing
+    from tinymbn.importers.tflite.metadata import read_preprocessing
 
     graph, whole = from_bytes(_relu(), "model.tflite"), _metadata([100.0], [50.0])
     for length in range(len(whole)):

@@ -10,7 +10,7 @@ import pytest
 from tests.litert import LiteRT
 from tests.tflite_writer import TfliteWriter
 from tinymbn import Interpreter, UnsupportedError
-from tinymbn.importers.tflite import from_bytes
+from tinymbn.importers.tflite.model import from_bytes
 
 PLAIN: dict[str, Any] = {"stride_h": 1, "stride_w": 1, "dilation_h_factor": 1, "dilation_w_factor": 1}
 

@@ -19,8 +19,8 @@ from tests.pt2_writer import small_network
 from tests.shared import SHARED
 from tests.tflite_writer import TfliteWriter
 from tinymbn import Graph, Interpreter, TinymbnError
-from tinymbn.importers.pytorch_export import import_exported
-from tinymbn.importers.tflite import from_bytes
+from tinymbn.importers.pytorch.exported import import_exported
+from tinymbn.importers.tflite.model import from_bytes
 from tinymbn.load import load_model
 from tinymbn.model_file import to_bytes
 from tinymbn.quantize import FloatGraph, FloatInterpreter

@@ -13,7 +13,7 @@ from tests.litert import LiteRT, in_type_of
 from tests.random_operators import OPERATORS, models_with
 from tests.random_tflite import Case
 from tests.tflite_writer import TfliteWriter
-from tinymbn.importers.tflite import from_bytes
+from tinymbn.importers.tflite.model import from_bytes
 from tinymbn.interpreter import Interpreter
 
 

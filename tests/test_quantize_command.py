@@ -244,7 +244,7 @@ def test_the_page_shows_every_layer_and_needs_nothing_else(run: Run) -> None:
 def test_vww_agrees_with_its_float_model_as_often_as_tensorflows_own(run: Run) -> None:
     """On 500 ImageNet pictures, of which none calibrated it; TensorFlow's own int8 model agrees on 492 or 494."""
     pytest.importorskip("h5py")
-    from tinymbn.importers.keras import import_keras
+    from tinymbn.importers.keras.model import import_keras
 
     model = SHARED / "models" / "vww_96.h5"
     options = ("--calibrate", SHARED / "images", "--input-range", "0,1", "-o", "vww.npz")

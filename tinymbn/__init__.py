@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinymbn.errors import ImageError, ModelError, OutputError, TinymbnError, UnsupportedError
     from tinymbn.graph import Graph
-    from tinymbn.importers.tflite import import_tflite
+    from tinymbn.importers.tflite.model import import_tflite
     from tinymbn.interpreter import Interpreter
     from tinymbn.load import load_model
     from tinymbn.model_file import save_model
@@ -26,7 +26,7 @@ _HOME = {
     "OutputError": "tinymbn.errors",
     "TinymbnError": "tinymbn.errors",
     "UnsupportedError": "tinymbn.errors",
-    "import_tflite": "tinymbn.importers.tflite",
+    "import_tflite": "tinymbn.importers.tflite.model",
     "load_model": "tinymbn.load",
     "save_model": "tinymbn.model_file",
 }

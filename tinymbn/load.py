@@ -8,7 +8,7 @@ from pathlib import Path
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
-from tinymbn.importers.keras_file import is_keras
+from tinymbn.importers.keras.file import is_keras
 from tinymbn.model_file import read_npz
 
 
@@ -32,11 +32,11 @@ def load_model(path: str | os.PathLike[str]) -> Graph:
         raise UnsupportedError(f"{path}: a float model of Keras; tinymbn runs int8: quantise it first: {quantize}")
     if start[4:8] == b"TFL3":
         # Imported here, because the schema's accessors take a quarter of a second.
-        from tinymbn.importers.tflite import import_tflite
+        from tinymbn.importers.tflite.model import import_tflite
 
         return import_tflite(path)
     if path.suffix.lower() == ".onnx":  # a protobuf begins with nothing that tells it
-        from tinymbn.importers.onnx import import_quantized_onnx
+        from tinymbn.importers.onnx.model import import_quantized_onnx
 
         return import_quantized_onnx(path)
     return read_npz(path)

@@ -45,24 +45,24 @@ def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
     require_file(path, ModelError)
     with path.open("rb") as file:
         start = file.read(64)
-    from tinymbn.importers.keras_file import is_keras
+    from tinymbn.importers.keras.file import is_keras
 
     if is_keras(start) or path.suffix.lower() == ".keras":
-        from tinymbn.importers.keras import import_keras
+        from tinymbn.importers.keras.model import import_keras
 
         return import_keras(path, resolution)
     if start[4:8] == b"TFL3":
-        from tinymbn.importers.tflite_float import import_float_tflite
+        from tinymbn.importers.tflite.float_model import import_float_tflite
 
         return import_float_tflite(path)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        from tinymbn.importers.onnx import import_onnx
+        from tinymbn.importers.onnx.model import import_onnx
 
         return import_onnx(path, resolution)
     if suffix in (".pt2", ".pt", ".pth"):
-        from tinymbn.importers.pytorch import import_pytorch
-        from tinymbn.importers.pytorch_export import import_exported, is_exported_file
+        from tinymbn.importers.pytorch.exported import import_exported, is_exported_file
+        from tinymbn.importers.pytorch.state_dict import import_pytorch
 
         if suffix == ".pt2" or is_exported_file(path):
             return import_exported(path)

@@ -1,0 +1,1 @@
+"""Keras files, and weights of keras.applications, as float networks."""

@@ -1,0 +1,1 @@
+"""ONNX files: float networks, and int8 ones with the quantiser's own integers."""

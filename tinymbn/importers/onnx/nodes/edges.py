@@ -1,0 +1,99 @@
+"""QuantizeLinear and DequantizeLinear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.graph import Quant
+from tinymbn.importers.onnx.file import Node
+from tinymbn.importers.onnx.lowering import Array, Constant, Lowering, Steps, Value, byte_offset
+from tinymbn.importers.onnx.nodes.operands import operand
+
+_INT8 = 3  # onnx.TensorProto.DataType
+
+
+def quantize(low: Lowering, node: Node) -> None:
+    """QuantizeLinear: a tensor of the graph gets its scale."""
+    scales, zero_points = _scales(low, node)
+    if zero_points is not None:
+        dtype = zero_points.dtype
+    else:
+        dtype = np.dtype(np.int8 if node.attributes.get("output_dtype") == _INT8 else np.uint8)
+    source = low.found.get(node.inputs[0])
+    if isinstance(source, Constant):
+        low.set(node.outputs[0], Constant(_quantized(low, node, scales, zero_points, dtype)))
+        return
+    value = low.value(node.inputs[0])
+    quant = _quant(scales, zero_points, dtype)
+    if low.quants.setdefault(value.tensor, quant) != quant:
+        # A Reshape to the shape that it has: what is left of it is the step from one scale to another.
+        name = low.invented(node.outputs[0]) if node.outputs[0] in low.shapes else node.outputs[0]
+        value = Value(low.rescaled(value.tensor, name), value.indices)
+        low.quants[value.tensor] = quant
+    low.set(node.outputs[0], value)
+
+
+def dequantize(low: Lowering, node: Node) -> None:
+    """DequantizeLinear: constants become real, and keep the integers that they were."""
+    scales, zero_points = _scales(low, node)
+    source = low.found.get(node.inputs[0])
+    if isinstance(source, Constant):
+        if source.values.dtype.kind not in "iu":
+            raise ModelError(f'tensor "{node.inputs[0]}" is {source.values.dtype}; expected integers')
+        zeros = np.zeros((), source.values.dtype) if zero_points is None else zero_points
+        steps = Steps(source.values, scales, zeros, _axis(node, source.values.ndim))
+        low.set(node.outputs[0], Constant(steps.real(), steps))
+        return
+    value = low.value(node.inputs[0])
+    known = low.quants.get(value.tensor)
+    if known is None:  # an input that is quantised already
+        kind = np.dtype(np.uint8 if low.file.input_type == "UINT8" else np.int8)
+        low.quants[value.tensor] = _quant(scales, zero_points, kind)
+    elif zero_points is not None and known != _quant(scales, zero_points, zero_points.dtype):
+        raise UnsupportedError("a scale or zero point that is not that of its QuantizeLinear")
+    low.set(node.outputs[0], value)
+
+
+def _scales(low: Lowering, node: Node) -> tuple[Array, NDArray[Any] | None]:
+    """Scales and zero points of a QuantizeLinear or DequantizeLinear; None: it has none."""
+    if node.attributes.get("block_size"):
+        raise UnsupportedError("scales by block")
+    scales = low.real(operand(node, 1), "scale")
+    if not (scales > 0).all():
+        raise ModelError(f'tensor "{node.inputs[1]}": a scale is not > 0')
+    zero_points = low.constant(node.inputs[2], "zero point").values if operand(node, 2) else None
+    if scales.ndim > 1 or (zero_points is not None and zero_points.shape not in (scales.shape, (), (1,))):
+        raise UnsupportedError(f"scales of shape {scales.shape}")
+    return scales.reshape(()) if scales.size == 1 else scales, zero_points
+
+
+def _quant(scales: Array, zero_points: NDArray[Any] | None, dtype: np.dtype[Any]) -> Quant:
+    """Of an activation, as int8."""
+    if scales.ndim or dtype not in (np.int8, np.uint8):
+        raise UnsupportedError(f"an activation of type {dtype} with {scales.size} scales; expected int8 or uint8 and 1")
+    zero = 0 if zero_points is None else int(zero_points.ravel()[0])
+    return Quant(float(scales), zero - byte_offset(dtype))
+
+
+def _quantized(
+    low: Lowering, node: Node, scales: Array, zero_points: NDArray[Any] | None, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Constants as integers, which a file may leave to be computed: rounded half to even, and cut off."""
+    if dtype.kind not in "iu":
+        raise UnsupportedError(f"to {dtype}")
+    values = low.real(node.inputs[0], "weights")
+    limits = np.iinfo(dtype)
+    zeros = np.zeros((), dtype) if zero_points is None else zero_points
+    steps = Steps(values, scales, zeros, _axis(node, values.ndim))
+    along, zeros = steps.along(scales), steps.along(zeros)
+    rounded = np.rint(values / along) + zeros.astype(np.float64)
+    return np.asarray(np.clip(rounded, limits.min, limits.max), dtype)
+
+
+def _axis(node: Node, rank: int) -> int:
+    axis = int(node.attributes.get("axis", 1))
+    return axis + rank if axis < 0 else axis

@@ -1,0 +1,1 @@
+"""PyTorch files, exported programs and state_dicts, as float networks."""

@@ -1,0 +1,1 @@
+"""TensorFlow Lite files: int8 ones as a Graph, float ones to be quantised."""

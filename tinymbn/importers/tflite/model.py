@@ -1,0 +1,64 @@
+"""A ``.tflite`` file, int8 or legacy uint8, as a Graph."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.files import read_file
+from tinymbn.graph import Graph, Source
+from tinymbn.importers.tflite.file import TfliteFile, parse
+from tinymbn.importers.tflite.lowering import Lowering
+from tinymbn.importers.tflite.metadata import read_labels, read_preprocessing
+from tinymbn.importers.tflite.operators import OPERATORS
+from tinymbn.importers.tflite.walk import listing, lower, require_one_input
+
+MAX_FILE_BYTES = 1 << 28
+
+
+def import_tflite(path: str | os.PathLike[str]) -> Graph:
+    """The graph in a ``.tflite`` file.
+
+    Raises:
+        UnsupportedError: the model uses what tinymbn does not compute; all of it is listed.
+        ModelError: the file is missing or damaged.
+    """
+    path = Path(path)
+    data = read_file(path, ModelError, MAX_FILE_BYTES)
+    try:
+        return from_bytes(data, path.name)
+    except ModelError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def from_bytes(data: bytes, file_name: str) -> Graph:
+    """The graph in a ``.tflite`` file's bytes; raises as ``import_tflite``."""
+    file = parse(data)
+    require_one_input(file)
+    low = Lowering(file)
+    low.begin(file.inputs[0])
+    problems = lower(low, OPERATORS)
+    if problems:
+        raise UnsupportedError(_float_model(file) or listing(problems, OPERATORS))
+    outputs = low.end()
+    graph = Graph(
+        name=Path(file_name).stem,
+        tensors=low.tensors,
+        layers=tuple(low.layers),
+        input=file.tensors[file.inputs[0]].name,
+        outputs=outputs,
+        constants=low.constants,
+        labels=read_labels(data),
+        source=Source(file_name, file.sha256),
+    )
+    return read_preprocessing(file.metadata, graph)
+
+
+def _float_model(file: TfliteFile) -> str:
+    """What to say of a model that is not quantised; empty if it is."""
+    for tensor in file.tensors:
+        if len(tensor.scales) or (tensor.dtype != "float32" and tensor.values is None):
+            return ""
+    quantize = "tinymbn quantize MODEL --calibrate PICTURES"
+    return f"a float model of {len(file.operators)} operators; tinymbn runs int8: quantise it first: {quantize}"
