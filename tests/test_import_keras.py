@@ -202,9 +202,10 @@ def test_the_command_knows_pixels_from_a_rescaling(run: Run) -> None:
     assert graph.layers[0].name == "base/conv"
     assert graph.preprocessing.mean is None  # -1..1 is the int8 range end to end
     assert graph.preprocessing.origin == "guess"
-    refused = run("info", "m.keras")
+    assert "with batch-norms folded" in run("info", "m.keras").out
+    refused = run("run", "m.keras", "p/0.png")
     assert refused.code == 3
-    assert "a float model of Keras; tinymbn runs int8: quantise it first: tinymbn quantize MODEL" in refused.err
+    assert "m.keras: a float model; tinymbn runs int8: quantise it first: tinymbn quantize MODEL" in refused.err
 
 
 @pytest.mark.parametrize("scale", [2.0, -1 / 255])

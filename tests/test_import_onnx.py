@@ -693,7 +693,7 @@ def test_a_float_model_is_to_be_quantised_and_a_quantised_one_is_not(run: Run) -
     net.save(Path("net.onnx"), output)
     refused = run("run", "net.onnx", "picture.png")
     assert refused.code == 3
-    assert "net.onnx: a float model of" in refused.err
+    assert "net.onnx: a float model; tinymbn runs int8" in refused.err
     assert "tinymbn quantize" in refused.err
     qdq = Qdq((1, 3, 8, 8))
     qdq.save(Path("q.onnx"), qdq.pair(qdq.add("Relu", qdq.pair("x", 0.05, 0)), 0.05, -128))

@@ -23,7 +23,7 @@ from tests.tflite_writer import TfliteWriter
 from tinymbn import load_model
 from tinymbn.errors import ModelError, TinymbnError, UnsupportedError
 from tinymbn.importers.tflite.float_model import OPERATORS, float_from_bytes
-from tinymbn.quantization import load_float
+from tinymbn.load import load_float
 from tinymbn.quantize import FloatInterpreter, fold
 
 Shape = tuple[int, ...]

@@ -30,6 +30,14 @@ class UnsupportedError(ModelError):
     """A sound model that uses something tinymbn does not compute."""
 
 
+class FloatModelError(UnsupportedError):
+    """A float model where int8 is needed."""
+
+    def __init__(self, message: str = "") -> None:
+        quantize = "tinymbn quantize MODEL --calibrate PICTURES"
+        super().__init__(message or f"a float model; tinymbn runs int8: quantise it first: {quantize}")
+
+
 class ImageError(TinymbnError):
     """A picture, or an array given as input, that cannot become the model's input."""
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tinymbn import layers
 from tinymbn.archive import RECORD_BYTES, directory_bytes, stored_members
-from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.errors import FloatModelError, ModelError
 from tinymbn.files import read_file, write_file
 from tinymbn.graph import Graph, Source, Tensor
 from tinymbn.preprocessing import Preprocessing
@@ -157,6 +157,7 @@ def read_npz(path: str | os.PathLike[str]) -> Graph:
     """The graph in a ``.npz`` file.
 
     Raises:
+        FloatModelError: it holds a float graph.
         ModelError: the file is missing, damaged, foreign, of a future format, or says something impossible.
     """
     path = Path(path)
@@ -165,8 +166,7 @@ def read_npz(path: str | os.PathLike[str]) -> Graph:
         arrays = unpack(data)
         header = parse_header(arrays)
         if header["format"] == FLOAT_FORMAT:
-            problem = "a float model; tinymbn runs int8: quantise it first: tinymbn quantize"
-            raise UnsupportedError(f"{problem} {path.name} --calibrate PICTURES -o model.npz")
+            raise FloatModelError
         return _to_graph(header, arrays)
     except ModelError as error:
         raise type(error)(f"{path}: {error}") from error

@@ -19,7 +19,7 @@ from tinymbn.image import load_picture, to_pixels
 from tinymbn.inference import find_pictures
 from tinymbn.interpreter import Interpreter
 from tinymbn.preprocessing import Preprocessing
-from tinymbn.quantize import Calibration, FloatGraph, FloatInterpreter, load_float_model
+from tinymbn.quantize import Calibration, FloatGraph, FloatInterpreter
 from tinymbn.quantize.float_layers import AnyFloatLayer
 from tinymbn.terminal import complain
 
@@ -28,46 +28,6 @@ Array = NDArray[np.float32]
 _KEPT = 8  # pictures on which layers are compared
 
 _Entry = tuple[Path, bytes | None]  # of a picture: its name, and its bytes where they are part of another file
-
-
-def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
-    """The float network in a file of tinymbn, Keras, PyTorch, ONNX or TensorFlow Lite.
-
-    Args:
-        path: of the file.
-        resolution: of the picture, which weights without a network do not say and an ``.onnx`` may leave open.
-
-    Raises:
-        ModelError: there is no such file, or it is none of these.
-        ToolError: the package that reads it is not installed.
-        OptionError: a resolution is missing, or is not the file's.
-    """
-    require_file(path, ModelError)
-    with path.open("rb") as file:
-        start = file.read(64)
-    from tinymbn.importers.keras.file import is_keras
-
-    if is_keras(start) or path.suffix.lower() == ".keras":
-        from tinymbn.importers.keras.model import import_keras
-
-        return import_keras(path, resolution)
-    if start[4:8] == b"TFL3":
-        from tinymbn.importers.tflite.float_model import import_float_tflite
-
-        return import_float_tflite(path)
-    suffix = path.suffix.lower()
-    if suffix == ".onnx":
-        from tinymbn.importers.onnx.model import import_onnx
-
-        return import_onnx(path, resolution)
-    if suffix in (".pt2", ".pt", ".pth"):
-        from tinymbn.importers.pytorch.exported import import_exported, is_exported_file
-        from tinymbn.importers.pytorch.state_dict import import_pytorch
-
-        if suffix == ".pt2" or is_exported_file(path):
-            return import_exported(path)
-        return import_pytorch(path, resolution)
-    return load_float_model(path)
 
 
 @dataclass

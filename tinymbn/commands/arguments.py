@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tinymbn.workbench import Request
     from tinymbn_codegen.options import Options
 
-MODEL_SUFFIXES = (".npz", ".tflite", ".onnx")
+MODEL_SUFFIXES = (".npz", ".tflite", ".onnx", ".keras", ".h5", ".pt2", ".pt", ".pth")
 MODEL_HERE = Path("model.npz")  # what a command takes when no model is named
 
 # Whether a file can be read is told by what reads it, with the exit code of its kind.

@@ -6,16 +6,13 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from tinymbn.commands import arguments
-from tinymbn.errors import ImageError
+from tinymbn.errors import FloatModelError, ImageError
 from tinymbn.terminal import complain
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -120,42 +117,28 @@ def import_model(
 
 @click.command()
 @click.argument("model", type=arguments.FILE, required=False)
+@click.option("--resolution", type=int, metavar="R", help="Of weights alone, or a float .onnx of any size.")
 @arguments.as_json
-def info(model: Path | None, as_json: bool) -> None:
+def info(model: Path | None, resolution: int | None, as_json: bool) -> None:
     """Show a MODEL's layers, cost and input.
 
-    MODEL is a .npz, .tflite or quantised .onnx file. Left out, it is model.npz in this folder, else the model that
-    ships.
+    MODEL is any file that tinymbn run or tinymbn quantize takes. Left out, it is model.npz in this folder, else the
+    model that ships.
     """
-    if model is not None and _is_float_model(model):
-        _float_info(model, as_json=as_json)
+    from tinymbn import summary, tables
+    from tinymbn.load import load_float
+
+    try:
+        graph = arguments.load(model)
+    except FloatModelError:
+        assert model is not None
+        network = load_float(model, resolution)
+        if as_json:
+            click.echo(json.dumps(summary.float_model_values(network), indent=2))
+        else:
+            tables.print_float_model(network)
         return
-    graph = arguments.load(model)
     if as_json:
-        from tinymbn.summary import model_values
-
-        click.echo(json.dumps(model_values(graph), indent=2))
-        return
-    from tinymbn.tables import print_model
-
-    print_model(graph)
-
-
-def _is_float_model(path: Path) -> bool:
-    from tinymbn.quantize.float_file import is_float_model
-
-    return path.suffix.lower() == ".npz" and is_float_model(path)
-
-
-def _float_info(path: Path, *, as_json: bool) -> None:
-    from tinymbn.quantize.float_file import load_float_model
-
-    graph = load_float_model(path)
-    if as_json:
-        from tinymbn.summary import float_model_values
-
-        click.echo(json.dumps(float_model_values(graph), indent=2))
-        return
-    from tinymbn.tables import print_float_model
-
-    print_float_model(graph)
+        click.echo(json.dumps(summary.model_values(graph), indent=2))
+    else:
+        tables.print_model(graph)

@@ -94,11 +94,12 @@ def quantize(
             raise arguments.usage(f"{report}: the model goes there; --report wants a file of its own")
     from tinymbn import quantization, quantization_report, terminal
     from tinymbn.labels import load_class_labels
+    from tinymbn.load import load_float
     from tinymbn.model_file import save_model
     from tinymbn.quantize import calibrate as calibrated_on
     from tinymbn.quantize import fold_into_preprocessing
 
-    graph = quantization.load_float(model, resolution)
+    graph = load_float(model, resolution)
     graph = fold_into_preprocessing(replace(graph, preprocessing=prepared(graph.preprocessing)))
     how, labels = graph.preprocessing, graph.labels
     if labels_file is not None:

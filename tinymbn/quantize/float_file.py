@@ -48,15 +48,6 @@ def to_bytes(graph: FloatGraph) -> bytes:
     return model_file.pack(header, graph.labels, arrays)
 
 
-def is_float_model(path: Path) -> bool:
-    """Whether a file is a ``.npz`` with a float graph; False for whatever else it may be."""
-    try:
-        header = model_file.parse_header(model_file.unpack(path.read_bytes()))
-    except (ModelError, OSError):
-        return False
-    return bool(header["format"] == model_file.FLOAT_FORMAT)
-
-
 def load_float_model(path: str | os.PathLike[str]) -> FloatGraph:
     """The float graph in a ``.npz`` file.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinymbn.errors import ModelError, OptionError, UnsupportedError
+from tinymbn.errors import FloatModelError, ModelError, OptionError, UnsupportedError
 from tinymbn.graph import Graph, Source
 from tinymbn.importers.onnx.constants import CONSTANT_OPERATORS, constant, fold
 from tinymbn.importers.onnx.file import Node, OnnxFile, read_onnx
@@ -54,14 +54,16 @@ def import_onnx(path: str | os.PathLike[str], resolution: int | None = None) -> 
 
 
 def import_quantized_onnx(path: str | os.PathLike[str]) -> Graph:
-    """The int8 graph in an ``.onnx`` file, its edges int8; raises as ``import_onnx``, and where it is not quantised."""
+    """The int8 graph in an ``.onnx`` file, its edges int8; raises as ``import_onnx``.
+
+    Raises:
+        FloatModelError: it is not quantised.
+    """
     path = Path(path)
     file = read_onnx(path)
     try:
         if not _is_quantized(file):
-            raise UnsupportedError(
-                f"a float model of {len(file.nodes)} nodes; tinymbn runs int8: quantise it first: tinymbn quantize"
-            )
+            raise FloatModelError
         low, graph = _lower(file, path.stem, None)
         return convert_given(graph, low.quants, low.weights, Source(path.name, file.sha256))
     except (ModelError, OptionError) as error:

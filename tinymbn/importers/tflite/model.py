@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.errors import FloatModelError, ModelError, UnsupportedError
 from tinymbn.files import read_file
 from tinymbn.graph import Graph, Source
 from tinymbn.importers.tflite.file import TfliteFile, parse
@@ -21,7 +21,8 @@ def import_tflite(path: str | os.PathLike[str]) -> Graph:
     """The graph in a ``.tflite`` file.
 
     Raises:
-        UnsupportedError: the model uses what tinymbn does not compute; all of it is listed.
+        FloatModelError: the model is not quantised.
+        UnsupportedError: it uses what tinymbn does not compute; all of it is listed.
         ModelError: the file is missing or damaged.
     """
     path = Path(path)
@@ -40,7 +41,7 @@ def from_bytes(data: bytes, file_name: str) -> Graph:
     low.begin(file.inputs[0])
     problems = lower(low, OPERATORS)
     if problems:
-        raise UnsupportedError(_float_model(file) or listing(problems, OPERATORS))
+        raise FloatModelError if _is_float(file) else UnsupportedError(listing(problems, OPERATORS))
     outputs = low.end()
     graph = Graph(
         name=Path(file_name).stem,
@@ -55,10 +56,7 @@ def from_bytes(data: bytes, file_name: str) -> Graph:
     return read_preprocessing(file.metadata, graph)
 
 
-def _float_model(file: TfliteFile) -> str:
-    """What to say of a model that is not quantised; empty if it is."""
-    for tensor in file.tensors:
-        if len(tensor.scales) or (tensor.dtype != "float32" and tensor.values is None):
-            return ""
-    quantize = "tinymbn quantize MODEL --calibrate PICTURES"
-    return f"a float model of {len(file.operators)} operators; tinymbn runs int8: quantise it first: {quantize}"
+def _is_float(file: TfliteFile) -> bool:
+    return not any(
+        len(tensor.scales) or (tensor.dtype != "float32" and tensor.values is None) for tensor in file.tensors
+    )
