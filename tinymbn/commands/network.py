@@ -6,13 +6,16 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tinymbn.architectures import NAMES
 from tinymbn.commands import arguments
-from tinymbn.errors import InterruptError
+from tinymbn.errors import InterruptError, OptionError
+
+if TYPE_CHECKING:
+    from tinymbn.quantize import FloatGraph
 
 
 @click.command()
@@ -99,6 +102,7 @@ def quantize(
     from tinymbn.quantize import fold_into_preprocessing
 
     graph = quantization.load_float(model, resolution)
+    _require_resolution(graph, model, resolution)
     graph = fold_into_preprocessing(replace(graph, preprocessing=prepared(graph.preprocessing)))
     how, labels = graph.preprocessing, graph.labels
     if labels_file is not None:
@@ -127,3 +131,12 @@ def quantize(
     size = f"{len(made.layers)} layers, {made.macs:,} MACs, {made.parameters:,} weights and biases"
     skipped = f", {found.skipped} skipped" if found.skipped else ""
     click.echo(f"{output}: {size}; calibrated on {found.used:,} picture{'s' if found.used != 1 else ''}{skipped}")
+
+
+def _require_resolution(graph: FloatGraph, model: Path, resolution: int | None) -> None:
+    """Refuse a resolution that is not the one that the model's file says."""
+    height, width = graph.input_shape[:2] if len(graph.input_shape) == 3 else (resolution, resolution)
+    if resolution is not None and (height, width) != (resolution, resolution):
+        raise OptionError(
+            f"{model}: its input is {height} high and {width} wide; expected no --resolution {resolution}"
+        )
