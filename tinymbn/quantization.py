@@ -40,7 +40,7 @@ def load_float(path: Path, resolution: int | None = None) -> FloatGraph:
     Raises:
         ModelError: there is no such file, or it is none of these.
         ToolError: the package that reads it is not installed.
-        OptionError: a resolution is missing, or is not the file's.
+        OptionError: a resolution is missing.
     """
     require_file(path, ModelError)
     with path.open("rb") as file:
@@ -185,6 +185,6 @@ def compare_layers(calibration: Calibration, quantized: Graph, pictures: list[Ar
     for layer in graph.layers:
         made, name = quantized.tensors[layer.output], layer.output
         low, high = ((edge - made.zero_point) * made.scale for edge in (-128, 127))
-        ratio = math.inf if noise[name] == 0 else 10 * math.log10(max(signal[name], 1e-30) / noise[name])
+        ratio = math.inf if noise[name] == 0 else 10 * math.log10(max(signal[name] / noise[name], 1e-30))
         qualities.append(LayerQuality(layer, low, high, made.scale, outside[name] / max(elements[name], 1), ratio))
     return qualities
