@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tinymbn.errors import ModelError, OptionError
 from tinymbn.quantize import (
     BatchNorm,
     FloatInterpreter,
+    FloatLogistic,
     build,
     fold,
     load_float_model,
@@ -122,11 +124,14 @@ def test_channel_counts_are_multiples_and_not_much_less() -> None:
 
 def test_a_float_model_comes_back_from_its_file(tmp_path: Path) -> None:
     graph = build(mobilenet_v2(0.35), 64, 5)
+    logistic = FloatLogistic("logistic", ("logits",), "probabilities")
+    graph = replace(graph, layers=(*graph.layers, logistic), outputs=("scores", "probabilities"))
     save_float_model(graph, tmp_path / "net.npz")
     again = load_float_model(tmp_path / "net.npz")
     assert to_bytes(again) == to_bytes(graph)
     picture = np.random.default_rng(0).uniform(-1, 1, graph.input_shape).astype(np.float32)
-    np.testing.assert_array_equal(FloatInterpreter(again).run(picture), FloatInterpreter(graph).run(picture))
+    for found, expected in zip(FloatInterpreter(again).run(picture), FloatInterpreter(graph).run(picture), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("at", [0, 1, 500, -500])

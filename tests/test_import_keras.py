@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,12 +21,14 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.command_line import Run
+from tests.firmwares import require_tools
 from tests.mutations import damage_bytes, damage_json
 from tests.shared import SHARED, needs_shared
 from tests.test_quantize_command import write_pictures
 from tinymbn import load_model
 from tinymbn.architectures import Architecture, mobilenet_v1, mobilenet_v2
 from tinymbn.errors import ModelError, TinymbnError, UnsupportedError
+from tinymbn.image import load_picture, to_input
 from tinymbn.importers.keras.model import import_keras
 from tinymbn.quantize import (
     BatchNorm,
@@ -266,6 +270,52 @@ def test_what_a_layer_leaves_out_is_left_out(tmp_path: Path) -> None:
     kernel = np.random.default_rng(1).normal(size=(2, 3))
     made = one_layer(tmp_path, "Dense", {"kernel": kernel}, x, use_bias=False, activation="linear")
     np.testing.assert_allclose(made, x @ kernel, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [("Activation", {"activation": "sigmoid"}), ("Sigmoid", {}), ("TFOpLambda", {"function": "math.sigmoid"})],
+)
+def test_a_sigmoid_is_a_logistic(kind: str, config: dict[str, Any], tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 5, 2)) * 3
+    made = one_layer(tmp_path, kind, {}, x, **config)
+    np.testing.assert_allclose(made, 1 / (1 + np.exp(-x)), atol=1e-6)
+
+
+def test_a_network_of_two_classes_may_end_in_one_probability(run: Run) -> None:
+    chance = np.random.default_rng(0)
+    layers = [
+        layer("InputLayer", "picture", batch_input_shape=[None, 16, 16, 3]),
+        layer("Rescaling", "small", scale=1 / 127.5, offset=-1),
+        layer("Conv2D", "c", **CONVOLUTION),
+        layer("GlobalAveragePooling2D", "g"),
+        layer("Dense", "d", activation="sigmoid"),
+    ]
+    weights = {
+        "c": {"kernel": chance.normal(size=(3, 3, 3, 8)), "bias": chance.normal(size=8)},
+        "d": {"kernel": chance.normal(size=(8, 1)) * 3, "bias": np.zeros(1)},
+    }
+    write_sequential(Path("m.h5"), layers, weights)
+    write_pictures(Path("p"))
+    Path("labels.txt").write_text("cat\ndog\n")
+    done = run("quantize", "m.h5", "--calibrate", "p", "-o", "model.npz", "--labels", "labels.txt")
+    assert done.code == 0, done.err
+    assert "d/sigmoid  logistic" in done.out
+    network, graph = import_keras("m.h5"), load_model("model.npz")
+    assert [one.kind for one in graph.layers] == ["conv2d", "mean", "dense", "lookup"]
+    x = to_input(load_picture(Path("p/0.png")), graph)
+    (expected,) = np.asarray(FloatInterpreter(network).run(x.astype(np.float32) + 128))
+    scores = json.loads(run("run", "model.npz", "p/0.png", "--json").out)["pictures"][0]["outputs"][0]["scores"]
+    found = {one["label"]: one["score"] for one in scores}
+    assert found["dog"] == pytest.approx(expected, abs=0.02)
+    assert found["cat"] == 1 - found["dog"]
+    for name in ("cat", "dog"):
+        Path("data", name).mkdir(parents=True)
+        shutil.copy("p/0.png", f"data/{name}")
+    assert "top-1     50.00%: 1 of 2" in run("eval", "model.npz", "data").out
+    require_tools("host")
+    verified = run("verify", "model.npz", "--board", "host", "p/0.png")
+    assert "EQUAL    4 layers, 4 inputs" in verified.out, verified.err
 
 
 @needs_shared
@@ -527,6 +577,23 @@ def test_a_damaged_keras_file_is_refused_or_sound(tmp_path: Path, pytestconfig: 
         except TinymbnError:
             refused += 1
     assert refused > 0
+
+
+@pytest.mark.parametrize(("index", "size"), [(0, 0), (0, 8), (1, 2**64 - 16), (1, 1 << 20)])
+def test_a_heap_that_never_ends_is_refused(index: int, size: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    write_transfer_model(path, ".h5 of 2")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H6xQ", data, data.index(b"GCOL\1") + 16, index, size)  # the first object of a global heap
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"m\.h5: damaged: byte \d+: an object of \d+ bytes in a heap"):
+        import_keras(path)
+
+
+def test_weights_may_look_like_a_heap(tmp_path: Path) -> None:
+    values = np.frombuffer(b"GCOL\1\0\0\0" * 2 * 8, np.float32)
+    made = one_layer(tmp_path, "Dense", {"kernel": values.reshape(2, -1)}, np.ones((1, 1, 2)), use_bias=False)
+    np.testing.assert_array_equal(made.ravel(), values.reshape(2, -1).sum(axis=0))
 
 
 def test_an_h5_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:

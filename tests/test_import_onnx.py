@@ -217,6 +217,7 @@ KINDS: dict[str, Build] = {
     "mean of channels": node("ReduceMean", axes=[1], keepdims=1),
     "mean of rows": mean_of_rows,
     "softmax of channels": node("Softmax", axis=1),
+    "sigmoid": node("Sigmoid"),
     "gemm of a flattened map": dense_over_a_map(node("Flatten"), transB=1),
     "gemm of a reshaped map": dense_over_a_map(reshaped(-1, 280), alpha=0.5, beta=2.0),
     "gemm of a map with channels last": dense_over_a_map(
@@ -310,7 +311,7 @@ def test_several_outputs_and_nodes_that_none_hangs_on(tmp_path: Path) -> None:
 def test_all_that_is_not_supported_is_listed_at_once(run: Run) -> None:
     net = OnnxNet((1, 8, 6, 6))
     x = net.convolution("x", 8, 8, 3, group=2)
-    a = net.add("Sigmoid", "x")
+    a = net.add("Tanh", "x")
     x = net.add("Mul", net.convolution("x", 8, 8), net.add("HardSigmoid", x))
     x = net.add("Resize", x, "", net.constant([1, 1, 2, 2]))
     x = net.add("LeakyRelu", net.add("Add", net.add("Relu", "x"), a))
@@ -321,7 +322,7 @@ def test_all_that_is_not_supported_is_listed_at_once(run: Run) -> None:
     assert refused.code == 3
     assert refused.err.count("\n") == 1
     assert "6 nodes not supported: " in refused.err
-    assert "Conv: 2 groups of 8 channels; expected 1, or one a channel (Conv_0); Sigmoid (Sigmoid_1);" in refused.err
+    assert "Conv: 2 groups of 8 channels; expected 1, or one a channel (Conv_0); Tanh (Tanh_1);" in refused.err
     for listed in ("HardSigmoid (", "Resize (", "LeakyRelu (", "Clip: from -1 to 1; expected 0 to 6, or 0 and above ("):
         assert listed in refused.err
     assert "GlobalAveragePool, " in refused.err  # among what is supported
@@ -330,6 +331,12 @@ def test_all_that_is_not_supported_is_listed_at_once(run: Run) -> None:
 REFUSED: dict[str, tuple[Build, str]] = {
     "pool of padding": (
         lambda net: net.add("MaxPool", net.add("Pad", "x", net.integers(0, 0, 1, 1, 0, 0, 1, 1)), kernel_shape=[3, 3]),
+        "padding, which only a convolution may",
+    ),
+    "sigmoid of padding": (
+        lambda net: net.convolution(
+            net.add("Sigmoid", net.add("Pad", "x", net.integers(0, 0, 1, 1, 0, 0, 1, 1))), 4, 5
+        ),
         "padding, which only a convolution may",
     ),
     "reflected": (
@@ -386,7 +393,7 @@ def test_inputs_that_are_no_picture(shape: tuple[int | str, ...], problem: str, 
         import_onnx(path)
 
 
-def test_a_resolution_fills_in_what_the_file_leaves_open_and_contradicts_nothing(tmp_path: Path) -> None:
+def test_a_resolution_fills_in_what_the_file_leaves_open(tmp_path: Path) -> None:
     net = OnnxNet(("n", 3, "h", "w"))
     path = net.save(tmp_path / "net.onnx", net.convolution("x", 3, 4))
     assert import_onnx(path, 48).input_shape == (48, 48, 3)
@@ -394,11 +401,14 @@ def test_a_resolution_fills_in_what_the_file_leaves_open_and_contradicts_nothing
     x = net.add("Transpose", "x", perm=[0, 3, 1, 2])
     path = net.save(tmp_path / "net.onnx", net.convolution(x, 3, 4))
     assert import_onnx(path, 48).input_shape == (48, 48, 3)
+
+
+def test_a_resolution_contradicts_no_file(run: Run) -> None:
     net, output = mobilenet_v2(32)
-    path = net.save(tmp_path / "net.onnx", output)
-    assert import_onnx(path, 32).input_shape == (32, 32, 3)
-    with pytest.raises(OptionError, match="is 32 high or wide; --resolution 48 is not"):
-        import_onnx(path, 48)
+    net.save(Path("net.onnx"), output)
+    refused = run("quantize", "net.onnx", "--calibrate", ".", "--resolution", "48")
+    assert refused.code == 2
+    assert "net.onnx: its input is 32 high and 32 wide; expected no --resolution 48" in refused.err
 
 
 def test_a_missing_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -642,6 +652,18 @@ def test_what_has_no_scale_of_its_own_takes_that_of_its_neighbour(tmp_path: Path
     graph = load_model(path)
     kinds = [layer.kind for layer in graph.layers]
     assert kinds == ["conv2d", "max_pool", "average_pool", "requantize", "mean", "dense", "softmax"]
+    require_near(graph, path, 2)
+
+
+@pytest.mark.parametrize("scale", [None, 1 / 256, 0.02])
+def test_a_sigmoid_is_a_table_to_the_scale_that_the_file_says(scale: float | None, tmp_path: Path) -> None:
+    net = Qdq((1, 3, 8, 8))
+    flat = net.add("Flatten", net.add("GlobalAveragePool", net.pair("x", 0.05, 0)))
+    made = net.add("Sigmoid", net.pair(flat, 0.005, 3))
+    path = net.save(tmp_path / "net.onnx", made if scale is None else net.pair(made, scale, -128))
+    graph = load_model(path)
+    assert [layer.kind for layer in graph.layers][-1] == "lookup"
+    assert graph.output_tensors[0].quant == Quant(float(np.float32(scale or 1 / 256)), -128)
     require_near(graph, path, 2)
 
 

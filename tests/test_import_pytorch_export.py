@@ -138,6 +138,7 @@ SMALL: dict[str, Callable[[], Any]] = {
     ),
     "softmax": lambda: Net(lambda s, x: s.c(x).mean((2, 3)).softmax(1), c=conv()),
     "softmax of a map": lambda: Net(lambda s, x: s.c(x).softmax(dim=1), c=conv()),
+    "sigmoid": lambda: Net(lambda s, x: torch.sigmoid(s.c(x).sigmoid_().mean((2, 3))), c=conv(made=1)),
     "nothings": lambda: Net(
         lambda s, x: functional.dropout2d(s.c(x).contiguous().clone().float().detach(), 0.5, False), c=conv()
     ),
@@ -240,7 +241,7 @@ def test_layers_have_the_names_of_modules(tmp_path: Path) -> None:
 
 def test_all_that_is_not_known_is_in_one_line(tmp_path: Path) -> None:
     network = Net(
-        lambda s, x: torch.sigmoid(s.b(functional.gelu(s.a(x)))).mean((1, 2, 3)),
+        lambda s, x: torch.tanh(s.b(functional.gelu(s.a(x)))).mean((1, 2, 3)),
         a=conv(made=8),
         b=conv(8, 8, groups=4),
     ).eval()
@@ -249,7 +250,7 @@ def test_all_that_is_not_known_is_in_one_line(tmp_path: Path) -> None:
     text = str(refused.value)
     assert "\n" not in text
     assert "3 nodes that tinymbn does not know" in text
-    for part in ("gelu (aten.gelu.default)", "conv2d_1 (aten.conv2d.default): 4 groups", "sigmoid (aten.sigmoid."):
+    for part in ("gelu (aten.gelu.default)", "conv2d_1 (aten.conv2d.default): 4 groups", "tanh (aten.tanh."):
         assert part in text
 
 
@@ -264,6 +265,7 @@ def test_all_that_is_not_known_is_in_one_line(tmp_path: Path) -> None:
         (lambda s, x: functional.conv_transpose2d(s.c(x), s.c.weight), "transpose"),
         (lambda s, x: s.c(x).transpose(2, 3).flatten(1), "output .* is a map whose axes were moved or flattened"),
         (lambda s, x: s.c(x).view(1, 4, 2, 16), "elements would have to move"),
+        (lambda s, x: s.c(functional.pad(x, (1, 1, 1, 1)).sigmoid()), "it reads padding, which only a convolution may"),
         (lambda s, x: functional.pad(s.c(x), (1, 1, 1, 1)).relu(), "it reads padding, which only a convolution may"),
         (lambda s, x: functional.pad(x, (1, 1, 1, 1), mode="reflect"), "pad"),
         (lambda s, x: s.c(functional.pad(x, (1, 1), value=1.0)), "padding with other values than 0"),

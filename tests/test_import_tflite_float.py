@@ -163,8 +163,13 @@ def softmax(m: RandomFloat) -> None:
     m.operator("SOFTMAX", m.shape, beta=1.0)
 
 
+def logistic(m: RandomFloat) -> None:
+    m.operator("LOGISTIC", m.shape)
+
+
 MAKERS: dict[str, Callable[[RandomFloat], None]] = {
-    made.__name__: made for made in (convolution, depthwise, pad, pool, dense, mean, add, scale, relu, reshape, softmax)
+    made.__name__: made
+    for made in (convolution, depthwise, pad, pool, dense, mean, add, scale, relu, reshape, softmax, logistic)
 }
 
 
@@ -359,5 +364,5 @@ def test_damaged_files_are_refused_or_sound(pytestconfig: pytest.Config) -> None
 
 def test_every_operator_is_tried() -> None:
     tried = {"DEQUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D"}
-    tried |= {"MEAN", "ADD", "SUB", "MUL", "DIV", "RELU", "RELU6", "RESHAPE", "SOFTMAX"}
+    tried |= {"MEAN", "ADD", "SUB", "MUL", "DIV", "RELU", "RELU6", "RESHAPE", "SOFTMAX", "LOGISTIC"}
     assert set(OPERATORS) - tried == {"EXPAND_DIMS", "PADV2", "SQUEEZE"}  # as their int8 kin, and by the same functions

@@ -7,7 +7,7 @@ import pytest
 
 from tinymbn.errors import ModelError
 from tinymbn.graph import Graph, Quant, Tensor
-from tinymbn.labels import Score, is_class_scores, is_probability, load_labels, real_values, top, with_labels
+from tinymbn.labels import Score, class_count, is_probability, load_labels, real_values, top, with_labels
 from tinymbn.layers import AnyLayer, Dequantize, Lookup, Reshape, Softmax
 
 QUANT = Quant(1 / 256, -128)
@@ -81,10 +81,8 @@ def test_labels_that_are_not_one_a_class_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_only_output_in_a_row_scores_classes() -> None:
-    assert is_class_scores(make_graph(Tensor("x", (3,), QUANT)), "x")
-    assert is_class_scores(make_graph(Tensor("x", (1, 1, 3), QUANT)), "x")
-    assert not is_class_scores(make_graph(Tensor("x", (1,), QUANT)), "x")
-    assert not is_class_scores(make_graph(Tensor("x", (2, 3), QUANT)), "x")
+    for shape, classes in (((3,), 3), ((1, 1, 3), 3), ((1,), 0), ((2, 3), 0)):
+        assert class_count(make_graph(Tensor("x", shape, QUANT)), "x") == classes
 
 
 def test_of_several_outputs_softmax_and_logistic_score_classes() -> None:
@@ -101,7 +99,7 @@ def test_of_several_outputs_softmax_and_logistic_score_classes() -> None:
             Lookup("x", ("in",), "x", "hard_swish", np.zeros(256, np.int8)),
         ),
     )
-    assert [is_class_scores(graph, name) for name in graph.outputs] == [True, True, False]
+    assert [class_count(graph, name) for name in graph.outputs] == [3, 3, 0]
     assert [is_probability(graph, name) for name in graph.outputs] == [True, True, False]
 
 
@@ -109,6 +107,28 @@ def test_the_highest_scores_come_first_and_of_equal_ones_the_lower_index() -> No
     values = np.array([-128, 5, 127, 5, -3], np.int8)
     best = top(values, Tensor("x", (5,), Quant(0.5, 1)), ("a", "b", "c", "d", "e"), 3)
     assert best == [Score(2, "c", 63.0, 127), Score(1, "b", 2.0, 5), Score(3, "d", 2.0, 5)]
+
+
+def test_a_single_value_out_of_a_logistic_is_the_probability_of_the_second_of_two_classes(tmp_path: Path) -> None:
+    graph = make_graph(
+        Tensor("p", (1, 1), QUANT),
+        also=(Tensor("in", (1, 1), QUANT),),
+        layers=(Lookup("p", ("in",), "p", "logistic", np.zeros(256, np.int8)),),
+    )
+    assert class_count(graph, "p") == 2
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    named = with_labels(graph, tmp_path / "labels.txt")
+    for raw, expected in (
+        (64, [Score(1, "dog", 0.75, 64), Score(0, "cat", 0.25, None)]),
+        (0, [Score(0, "cat", 0.5, None), Score(1, "dog", 0.5, 0)]),
+        (-128, [Score(0, "cat", 1.0, None), Score(1, "dog", 0.0, -128)]),
+    ):
+        assert top(np.array([[raw]], np.int8), named.tensors["p"], named.labels, 5) == expected
+    (best,) = top(np.array([0.75], np.float32), Tensor("p", (1,), None, "float32"), (), 1)
+    assert best == Score(1, "", 0.75, None)
+    (tmp_path / "labels.txt").write_text("dog\n")
+    with pytest.raises(ModelError, match="1 labels; model 'm' has 2 classes"):
+        with_labels(graph, tmp_path / "labels.txt")
 
 
 def test_there_are_no_more_scores_than_classes() -> None:

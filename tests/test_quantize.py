@@ -26,6 +26,7 @@ from tinymbn.quantize import (
     FloatDepthwise,
     FloatGraph,
     FloatInterpreter,
+    FloatLogistic,
     FloatMean,
     FloatSoftmax,
     MaxPool,
@@ -192,6 +193,9 @@ def test_the_small_float_layers_compute_what_they_say() -> None:
     assert run_one(FloatSoftmax("s", ("x",), "y"), np.log(floats(1, 3, 4))).tolist() == pytest.approx(
         [0.125, 0.375, 0.5]
     )
+    logistic = run_one(FloatLogistic("l", ("x",), "y"), floats(-1000, -np.log(3), 0, np.log(3), 1000))
+    assert logistic.tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert logistic.dtype == np.float32
     norm = BatchNorm("n", ("x",), "y", floats(2), floats(1), floats(3), floats(15), epsilon=1.0)
     assert run_one(norm, floats(11).reshape(1, 1, 1)).item() == pytest.approx(2 * (11 - 3) / 4 + 1)
 
@@ -417,6 +421,21 @@ def test_pools_and_reshape_keep_the_quantisation_and_softmax_has_its_own() -> No
     assert graph.tensors["scores"].quant == Quant(1 / 256, -128)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-8, 8), (0, 0.5), (-100, 3), (-1e-9, 1e-9), (0, 1e30), (0, 0)])
+def test_a_logistic_makes_the_bytes_that_litert_does(low: float, high: float) -> None:
+    from tests.litert import LiteRT
+
+    graph = convert(one_layer(FloatLogistic("l", ("x",), "y"), 256), {"x": Range(low, high), "y": Range(0, 1)})
+    x, y = graph.input_tensor, graph.tensors["y"]
+    assert y.quant == Quant(1 / 256, -128)
+    w = TfliteWriter()
+    tensors = [w.tensor(name, (1, 256), scale=t.scale, zero_point=t.zero_point) for name, t in (("x", x), ("y", y))]
+    w.operator("LOGISTIC", *tensors)
+    values = np.arange(-128, 128).astype(np.int8)
+    expected = LiteRT(w.build(*tensors)).run(values[None])[tensors[1]]
+    np.testing.assert_array_equal(Interpreter(graph).run(values), expected[0])
+
+
 def test_a_fused_activation_clamps_and_one_on_its_own_requantises() -> None:
     dense = FloatDense("d", ("x",), "y", floats(2).reshape(1, 1), floats(-10))
     layers = (dense, Relu("r6", ("y",), "z", "relu6"), Relu("r", ("z",), "w"))
@@ -447,9 +466,67 @@ def test_conversion_wants_a_folded_and_calibrated_graph() -> None:
 
 
 def test_scales_too_far_apart_are_a_model_error() -> None:
-    dense = FloatDense("d", ("x",), "y", floats(1e20).reshape(1, 1), floats(0))
+    dense = FloatDense("d", ("x",), "y", floats(3e38).reshape(1, 1), floats(0))
     with pytest.raises(ModelError, match=r'layer "d".*2\*\*30'):
-        convert(one_layer(dense, 1), {"x": Range(-1, 1), "y": Range(0, 1)})
+        convert(one_layer(dense, 1), {"x": Range(-1e12, 1e12), "y": Range(0, 1)})
+
+
+@pytest.mark.parametrize("kind", ["dense", "add", "relu", "mean"])
+@pytest.mark.parametrize("highest", [0.0, 1e-20, 1e-12])
+def test_an_output_has_no_finer_scale_than_its_layer_can_make(kind: str, highest: float) -> None:
+    layers: dict[str, AnyFloatLayer] = {
+        "dense": FloatDense("l", ("x",), "y", floats(1000).reshape(1, 1), floats(-1000), activation="relu6"),
+        "add": FloatAdd("l", ("x", "x"), "y"),
+        "relu": Relu("l", ("x",), "y"),
+        "mean": FloatMean("l", ("x",), "y", (0,), keep_dims=True),
+    }
+    graph = convert(one_layer(layers[kind], 1), {"x": Range(-1000, 0), "y": Range(0, highest)})
+    assert graph.tensors["y"].scale >= 1000 / 255 / 2**29
+    assert dequantized(graph, "y", Interpreter(graph).run(np.array([127], np.int8))) == pytest.approx(0, abs=1e-3)
+
+
+def residual_network(shrink: int) -> FloatGraph:
+    """Its values are 2**-shrink of what they are for 0; of two branches one is zero, and one cancels another."""
+    chance, none = np.random.default_rng(3), np.zeros(8, np.float32)
+
+    def weights(*shape: int) -> Array:
+        return chance.normal(size=shape).astype(np.float32)
+
+    first, square = weights(8, 3, 3, 3) * np.float32(2.0 ** -(shrink + 4)), weights(8, 1, 1, 8)
+    layers: tuple[AnyFloatLayer, ...] = (
+        FloatConv2D("first", ("x",), "a", first, none, same(8, 3), activation="relu"),
+        FloatDepthwise("deep", ("a",), "b", weights(3, 3, 8) / np.float32(8), none, same(8, 3), activation="relu6"),
+        FloatConv2D("dead", ("a",), "zeros", -np.abs(square), none, POINT, activation="relu"),
+        FloatConv2D("deader", ("zeros",), "more zeros", square, none, POINT),
+        FloatAdd("add", ("a", "b"), "c"),
+        FloatAdd("add zeros", ("more zeros", "c"), "d"),
+        FloatConv2D("plus", ("d",), "e", square, none, POINT),
+        FloatConv2D("minus", ("d",), "f", np.nextafter(-square, floats(0)), none, POINT),
+        FloatAdd("cancel", ("e", "f"), "g"),
+        FloatAdd("go on", ("g", "d"), "h"),
+        FloatMean("average", ("h",), "i"),
+        FloatDense("dense", ("i",), "logits", weights(3, 8), none[:3]),
+        FloatSoftmax("softmax", ("logits",), "scores"),
+    )
+    return FloatGraph("residual", "x", (8, 8, 3), layers, ("logits", "scores"))
+
+
+@pytest.mark.parametrize("method", ["mse", "minmax"])
+@pytest.mark.parametrize("shrink", [20, 40, 60])
+def test_a_network_of_tiny_values_is_as_exact_as_one_of_large_ones(shrink: int, method: Method) -> None:
+    pictures = np.random.default_rng(4).normal(size=(9, 8, 8, 3)).astype(np.float32)
+    large, tiny = (quantize(residual_network(by), pictures, method=method) for by in (0, shrink))
+    x = np.clip(np.rint(pictures / tiny.input_tensor.scale) + tiny.input_tensor.zero_point, -128, 127).astype(np.int8)
+    for (layer, expected), (_, found) in zip(
+        Interpreter(large).steps(x[0]), Interpreter(tiny).steps(x[0]), strict=True
+    ):
+        if layer.output != "scores":
+            assert (found == expected).all(), layer.name
+            assert tiny.tensors[layer.output].scale == large.tensors[layer.output].scale / 2**shrink
+    logits, scores = Interpreter(tiny).run(x)
+    real = np.asarray(FloatInterpreter(residual_network(shrink)).run(pictures)[0], np.float64)
+    assert ((dequantized(tiny, "logits", logits) - real) ** 2).sum() < 1e-2 * (real**2).sum()
+    assert np.ptp(scores) == 0
 
 
 def test_an_input_range_around_zero_makes_the_input_pixel_minus_128() -> None:

@@ -142,6 +142,17 @@ def test_what_cannot_be_is_one_line_before_any_work(
     assert not Path("model.npz").exists()
 
 
+def test_a_resolution_contradicts_no_file_that_says_its_own(run: Run) -> None:
+    write_model(Path("net.npz"))
+    write_pictures(Path("p"))
+    options = ("quantize", "net.npz", "--calibrate", "p", "-o", "model.npz", "--resolution")
+    refused = run(*options, "48")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("tinymbn: net.npz: its input is 32 high and 32 wide; expected no --resolution 48\n")
+    assert not Path("model.npz").exists()
+    assert run(*options, "32").code == 0
+
+
 def test_a_weight_that_is_no_number_names_its_layer(run: Run) -> None:
     write_model(Path("net.npz"))
     with np.load("net.npz") as data:

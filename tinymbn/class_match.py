@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from tinymbn.dataset import Dataset
 from tinymbn.errors import DatasetError, UnsupportedError
 from tinymbn.graph import Graph, Tensor
-from tinymbn.labels import is_class_scores
+from tinymbn.labels import class_count
 from tinymbn.terminal import shape_text
 
 _BACKGROUND = "background"
@@ -33,14 +32,16 @@ class ClassMatch:
 
 
 def class_scores(graph: Graph) -> Tensor:
-    """The output of a classifier, a row of one score a class.
+    """The output of a classifier, a row of one score a class, or the probability of the second of two.
 
     Raises:
         UnsupportedError: the model has another output, or several.
     """
-    if len(graph.outputs) != 1 or not is_class_scores(graph, graph.outputs[0]):
+    if len(graph.outputs) != 1 or not class_count(graph, graph.outputs[0]):
         found = ", ".join(shape_text(tensor.shape) for tensor in graph.output_tensors)
-        raise UnsupportedError(f"model {graph.name!r}: outputs {found}; expected one, a row of class scores")
+        raise UnsupportedError(
+            f"model {graph.name!r}: outputs {found}; expected one, a row of class scores or one probability"
+        )
     return graph.output_tensors[0]
 
 
@@ -132,7 +133,7 @@ def _counts_background(graph: Graph) -> bool:
 
 def _count(graph: Graph) -> int:
     """The model's classes."""
-    return math.prod(class_scores(graph).shape)
+    return class_count(graph, class_scores(graph).name)
 
 
 def _has_labels(graph: Graph) -> bool:

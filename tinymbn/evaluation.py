@@ -21,6 +21,7 @@ from tinymbn.errors import TinymbnError
 from tinymbn.graph import Graph
 from tinymbn.image import load_input, load_picture, to_input
 from tinymbn.interpreter import Interpreter
+from tinymbn.labels import class_values
 
 _WAITING = 4  # pictures a job: enough that none waits for the reader, or for the one whose turn it is
 
@@ -154,7 +155,7 @@ def _answer(
         return None
     outputs = interpreter.run(x)
     scores: NDArray[Any] = outputs[0] if isinstance(outputs, tuple) else outputs
-    return answer_of(scores.ravel(), match.classes[picture.dataset_class])
+    return answer_of(class_values(scores, graph.output_tensors[0]), match.classes[picture.dataset_class])
 
 
 def answer_of(scores: NDArray[Any], true: int) -> Answer:

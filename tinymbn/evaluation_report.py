@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 
 from tinymbn.class_match import ClassMatch, class_scores
@@ -11,6 +10,7 @@ from tinymbn.columns import Column, new_console, print_columns
 from tinymbn.dataset import Dataset
 from tinymbn.evaluation import Tally
 from tinymbn.graph import Graph
+from tinymbn.labels import class_count
 from tinymbn.summary import SCHEMA, preprocessing_text
 from tinymbn.terminal import printable, terminal_width
 
@@ -38,7 +38,7 @@ class Evaluation:
     @property
     def classes(self) -> int:
         """Those of the model."""
-        return math.prod(class_scores(self.graph).shape)
+        return class_count(self.graph, class_scores(self.graph).name)
 
     @property
     def rate(self) -> float:

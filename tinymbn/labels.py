@@ -28,7 +28,8 @@ class Score:
         index: of the class.
         label: its name; empty if unknown.
         value: the real score.
-        raw: the quantised score, as the model puts it out; None where the model puts out floats.
+        raw: the quantised score, as the model puts it out; None where the model puts out floats, or nothing of this
+            class.
     """
 
     index: int
@@ -69,21 +70,36 @@ def parse_labels(data: bytes, path: str) -> tuple[str, ...]:
     return labels
 
 
-def is_class_scores(graph: Graph, output: str) -> bool:
-    """Whether an output scores classes: a row of values out of a softmax or logistic, or the only output."""
+def class_count(graph: Graph, output: str) -> int:
+    """How many classes an output scores; 0: it is something else.
+
+    A row of values, out of a softmax or logistic or the only output, scores one class each. A single value out of a
+    logistic scores two: it is the probability of class 1, and class 0 has the rest.
+    """
     shape = graph.tensors[output].shape
-    if math.prod(shape) != shape[-1] or shape[-1] < 2:
-        return False
-    return len(graph.outputs) == 1 or is_probability(graph, output)
+    if math.prod(shape) == 1:
+        return 2 if _is_logistic(_maker(graph, output)) else 0
+    row = math.prod(shape) == shape[-1]
+    return shape[-1] if row and (len(graph.outputs) == 1 or is_probability(graph, output)) else 0
 
 
 def is_probability(graph: Graph, output: str) -> bool:
     """Whether an output comes from a softmax or logistic: values from 0 to 1."""
+    layer = _maker(graph, output)
+    return isinstance(layer, Softmax) or _is_logistic(layer)
+
+
+def _is_logistic(layer: AnyLayer | None) -> bool:
+    return isinstance(layer, Lookup) and layer.function == "logistic"
+
+
+def _maker(graph: Graph, output: str) -> AnyLayer | None:
+    """The layer that computes an output's values."""
     makers: dict[str, AnyLayer] = {layer.output: layer for layer in graph.layers}
     layer = makers.get(output)
     while isinstance(layer, Dequantize | Reshape):
         layer = makers.get(layer.inputs[0])
-    return isinstance(layer, Softmax) or (isinstance(layer, Lookup) and layer.function == "logistic")
+    return layer
 
 
 def with_labels(graph: Graph, path: Path) -> Graph:
@@ -93,14 +109,14 @@ def with_labels(graph: Graph, path: Path) -> Graph:
 
 
 def load_class_labels(path: Path, model: str, outputs: Sequence[Shape]) -> tuple[str, ...]:
-    """The labels in a text file, one for each class of a model with outputs of these shapes.
+    """The labels in a text file, one for each class of a model with outputs of these shapes; a single value is of two.
 
     Raises:
         ModelError: as in ``load_labels``; or there is not one label a class, for then each class would have
             a wrong name.
     """
     names = load_labels(path)
-    classes = sorted({shape[-1] for shape in outputs})
+    classes = sorted({2 if math.prod(shape) == 1 else shape[-1] for shape in outputs})
     if len(names) not in classes:
         expected = " or ".join(map(str, classes))
         raise ModelError(f"{path}: {len(names)} labels; model {model!r} has {expected} classes")
@@ -116,25 +132,35 @@ def real_values(values: NDArray[Any], tensor: Tensor) -> NDArray[np.float32]:
     return dequantize(values, tensor.scale, tensor.zero_point)
 
 
+def class_values(values: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """One value a class, of an output that scores classes: raw, but real of the two that a single probability is of."""
+    row = values.ravel()
+    if row.size > 1:
+        return row
+    real = real_values(row, tensor)
+    return np.concatenate([1 - real, real])
+
+
 def top(values: NDArray[Any], tensor: Tensor, labels: tuple[str, ...], count: int) -> list[Score]:
     """The classes with the highest scores, highest first; of equal ones the lower index first.
 
     Args:
-        values: one output, of the tensor's type, one value a class.
+        values: one output that scores classes, of the tensor's type.
         tensor: the output's.
         labels: of all classes, or empty; another number of labels than classes is as good as none.
         count: how many at most.
     """
-    row = values.ravel()
+    row, given = class_values(values, tensor), values.ravel()
     order = np.argsort(-row.astype(np.float64), kind="stable")[:count]
-    real = real_values(row, tensor)
+    real = real_values(row, tensor) if given.size > 1 else row
+    first = row.size - given.size  # the class of the first given value
     named = labels if len(labels) == row.size else ()
     return [
         Score(
             index=int(i),
             label=named[i] if named else "",
             value=float(real[i]),
-            raw=None if tensor.quant is None else int(row[i]),
+            raw=None if tensor.quant is None or i < first else int(given[i - first]),
         )
         for i in order
     ]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinymbn.errors import FloatModelError, ModelError
+from tinymbn.errors import FloatModelError, ModelError, OptionError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
 from tinymbn.model_file import read_npz
@@ -53,8 +53,15 @@ def load_float(path: str | os.PathLike[str], resolution: int | None = None) -> F
         ToolError: the package that reads it is not installed.
         OptionError: a resolution is missing, or is not the file's.
     """
-    path, start = Path(path), _start(path)
-    suffix = path.suffix.lower()
+    graph = _float(Path(path), resolution)
+    height, width = graph.input_shape[:2] if len(graph.input_shape) == 3 else (resolution, resolution)
+    if resolution is not None and (height, width) != (resolution, resolution):
+        raise OptionError(f"{path}: its input is {height} high and {width} wide; expected no --resolution {resolution}")
+    return graph
+
+
+def _float(path: Path, resolution: int | None) -> FloatGraph:
+    start, suffix = _start(path), path.suffix.lower()
     if _is_keras(path, start):
         from tinymbn.importers.keras.model import import_keras
 

@@ -145,6 +145,6 @@ def compare_layers(calibration: Calibration, quantized: Graph, pictures: list[Ar
     for layer in graph.layers:
         made, name = quantized.tensors[layer.output], layer.output
         low, high = ((edge - made.zero_point) * made.scale for edge in (-128, 127))
-        ratio = math.inf if noise[name] == 0 else 10 * math.log10(max(signal[name], 1e-30) / noise[name])
+        ratio = math.inf if noise[name] == 0 else 10 * math.log10(max(signal[name] / noise[name], 1e-30))
         qualities.append(LayerQuality(layer, low, high, made.scale, outside[name] / max(elements[name], 1), ratio))
     return qualities

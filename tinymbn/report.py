@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ class JsonReport:
 
     def _output(self, tensor: Tensor, values: NDArray[Any]) -> dict[str, Any]:
         output: dict[str, Any] = {"name": tensor.name, "type": tensor.dtype, "shape": list(tensor.shape)}
-        if labels.is_class_scores(self._graph, tensor.name):
+        if labels.class_count(self._graph, tensor.name):
             output["scores"] = [
                 {"class": score.index, "label": score.label, "score": score.value, "raw": score.raw}
                 for score in labels.top(values, tensor, self._graph.labels, self._top)
@@ -98,7 +97,7 @@ class TextReport:
     def __init__(self, graph: Graph, paths: Sequence[Path], top: int | None) -> None:
         self._graph = graph
         self._top = top or (DEFAULT_TOP if len(paths) == 1 else 1)
-        scores = [labels.is_class_scores(graph, name) for name in graph.outputs]
+        scores = [labels.class_count(graph, name) > 0 for name in graph.outputs]
         self._in_lines = len(paths) > 1 and self._top == 1 and scores == [True]
         self._width = terminal_width()
         longest = max(len("picture"), *(len(printable(str(path))) for path in paths))
@@ -146,7 +145,7 @@ class TextReport:
         for tensor, values in zip(self._graph.output_tensors, result.outputs, strict=True):
             if len(result.outputs) > 1:
                 self._print(f"  {printable(tensor.name)}")
-            if labels.is_class_scores(self._graph, tensor.name):
+            if labels.class_count(self._graph, tensor.name):
                 for line in (self._score_heading(tensor), *self._score_lines(tensor, values)):
                     self._print(f"  {line}")
                 continue
@@ -164,12 +163,12 @@ class TextReport:
         percent = labels.is_probability(self._graph, tensor.name)
         for score in labels.top(values, tensor, self._graph.labels, self._top):
             value = f"{score.value * 100:.1f} %" if percent else f"{score.value:.4g}"
-            raw = "" if score.raw is None else f"  {score.raw:>5}"
+            raw = f"  {'' if score.raw is None else score.raw:>5}" if tensor.quant else ""
             label = f"  {printable(score.label)}" if self._labelled(tensor) else ""
             yield f"{value:>7}{raw}  {score.index:>5}{label}"
 
     def _labelled(self, tensor: Tensor) -> bool:
-        return len(self._graph.labels) == math.prod(tensor.shape)
+        return len(self._graph.labels) == labels.class_count(self._graph, tensor.name)
 
     def _print(self, line: str) -> None:
         print(line if self._width is None or len(line) <= self._width else f"{line[: self._width - 1]}…")

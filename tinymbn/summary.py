@@ -76,7 +76,7 @@ def model_values(graph: Graph) -> dict[str, Any]:
         "source": {"file": graph.source.file, "sha256": graph.source.sha256},
         "input": tensor_values(graph.input_tensor),
         "outputs": [
-            tensor_values(tensor) | {"class_scores": labels.is_class_scores(graph, tensor.name)}
+            tensor_values(tensor) | {"class_scores": labels.class_count(graph, tensor.name) > 0}
             for tensor in graph.output_tensors
         ],
         "preprocessing": {

@@ -32,8 +32,7 @@ def print_model(graph: Graph) -> None:
     facts.add_row("input", _tensor_text(graph.input_tensor))
     facts.add_row("picture", preprocessing_text(graph))
     for tensor in graph.output_tensors:
-        scores = "; class scores" if labels.is_class_scores(graph, tensor.name) else ""
-        facts.add_row("output", _tensor_text(tensor) + scores)
+        facts.add_row("output", _tensor_text(tensor) + _scores_text(graph, tensor))
     if graph.labels:
         some = ", ".join(printable(label) for label in graph.labels[:10])
         facts.add_row("labels", f"{len(graph.labels)}: {some}{', ...' if len(graph.labels) > 10 else ''}")
@@ -128,6 +127,12 @@ def _shapes(graph: Graph, layer: AnyLayer) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}" if number else ""
+
+
+def _scores_text(graph: Graph, tensor: Tensor) -> str:
+    if not labels.class_count(graph, tensor.name):
+        return ""
+    return "; class scores" if tensor.shape[-1] > 1 else "; the score of class 1 of two"
 
 
 def _tensor_text(tensor: Tensor) -> str:

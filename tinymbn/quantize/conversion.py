@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tinymbn import fixedpoint
 from tinymbn.errors import ModelError
-from tinymbn.graph import Graph, Quant, Tensor
+from tinymbn.graph import MAX_SCALE, MIN_SCALE, Graph, Quant, Tensor
 from tinymbn.layers import (
     Activation,
     Add,
@@ -24,6 +24,7 @@ from tinymbn.layers import (
     Conv2D,
     Dense,
     Depthwise,
+    Lookup,
     MaxPool,
     Mean,
     Requantize,
@@ -40,6 +41,7 @@ from tinymbn.quantize.float_layers import (
     FloatConv2D,
     FloatDense,
     FloatDepthwise,
+    FloatLogistic,
     FloatMean,
     FloatSoftmax,
     FloatWeighted,
@@ -52,12 +54,15 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import assert_never
 
-SOFTMAX_QUANT = Quant(1 / 256, -128)
+PROBABILITY_QUANT = Quant(1 / 256, -128)
+"""Of what SOFTMAX and LOGISTIC make, as the specification has it."""
+
 _GUESS = Preprocessing()
 
-# Below this a tensor is constant for all practical purposes, and a scale made of its range would turn
-# rounding noise into signal, or underflow.
-_LEAST_SPAN = 1e-6
+# Below this a tensor is zero for all practical purposes: its scale would be under the least that a Graph has.
+_LEAST_SPAN = 1000 * MIN_SCALE
+# The least that SOFTMAX takes.
+_SOFTMAX_SCALE = 2.0 ** (fixedpoint.SOFTMAX_DIFF_INTEGER_BITS - 31)
 # A bias may take half of int32's range; the other half is the sum's: 2**30 / (255 * 127) = 33154 inputs.
 _BIAS_LIMIT = 2**30
 # Accumulator units in one output step of a channel without weights: its bias alone sets what they are worth.
@@ -110,7 +115,7 @@ def convert(
     layers = []
     for layer in graph.layers:
         sources = [quants[name] for name in layer.inputs]
-        quants[layer.output] = made = _output_quant(layer, sources[0], ranges[layer.output])
+        quants[layer.output] = made = _output_quant(layer, sources, ranges[layer.output])
         try:
             with np.errstate(over="ignore"):  # an infinite scale is a ValueError of fixedpoint
                 integers = None
@@ -131,24 +136,46 @@ def convert(
     )
 
 
-def quant_of_range(values: Range) -> Quant:
-    """Scale and zero point that spread [low, high], widened to contain 0, over int8; real 0 is exact."""
+def quant_of_range(values: Range, finest: float = 0.0, of_zeros: float = 1.0) -> Quant:
+    """Scale and zero point that spread [low, high], widened to contain 0, over int8; real 0 is exact.
+
+    Args:
+        values: low and high.
+        finest: what the scale is never below.
+        of_zeros: the scale where all values are 0.
+    """
     low, high = min(values.low, 0.0), max(values.high, 0.0)
     if high - low < _LEAST_SPAN:
-        return Quant(1.0, 0)
-    scale = float(np.float32((high - low) / 255))
+        return Quant(float(np.float32(max(of_zeros, finest))), 0)
+    scale = float(np.float32(max((high - low) / 255, finest)))
     zero_point = fixedpoint.round_half_away(-128 - low / scale)
     return Quant(scale, min(max(zero_point, -128), 127))
 
 
-def _output_quant(layer: AnyFloatLayer, source: Quant, values: Range) -> Quant:
+def _output_quant(layer: AnyFloatLayer, sources: Sequence[Quant], values: Range) -> Quant:
     match layer:
         case AveragePool() | MaxPool() | Reshape():
-            return source
-        case FloatSoftmax():
-            return SOFTMAX_QUANT
+            return sources[0]
+        case FloatSoftmax() | FloatLogistic():
+            return PROBABILITY_QUANT
         case _:
-            return quant_of_range(values)
+            # Zeros keep the scale of what they are made of: it is that of their surroundings, however small those are.
+            coarsest = max(source.scale for source in sources)
+            return quant_of_range(values, _finest_scale(layer, coarsest), coarsest)
+
+
+def _finest_scale(layer: AnyFloatLayer, coarsest: float) -> float:
+    """The least scale of an output that a layer's integers can make, or twice that; ``coarsest`` is that of its inputs.
+
+    Only where terms cancel is an output so much smaller than they are. What is left of it then are rounding errors of
+    float32, and differences that are far below the steps of the inputs.
+    """
+    if isinstance(layer, FloatAdd):
+        return coarsest / 2**18  # fixedpoint.add_scaling
+    if isinstance(layer, FloatWeighted):
+        weight, bias = (float(np.abs(values).max()) for values in (layer.weights, layer.bias))
+        coarsest = max(coarsest * weight / 127, bias / _BIAS_LIMIT)
+    return min(coarsest / 2**29, MAX_SCALE / 2)  # fixedpoint.multiplier_and_shift
 
 
 def convert_layer(
@@ -163,7 +190,7 @@ def convert_layer(
     Args:
         layer: no batch-norm.
         sources: of its inputs.
-        made: of its output; a pool and a Reshape keep their source's, Softmax has ``SOFTMAX_QUANT``.
+        made: of its output; a pool and a Reshape keep their source's, Softmax has ``PROBABILITY_QUANT``.
         input_shape: of its first input.
         integers: of a layer with weights.
 
@@ -195,7 +222,11 @@ def convert_layer(
             scaling = fixedpoint.mean_multiplier(source.scale, made.scale, count)
             return Mean(name, inputs, output, layer.axes, layer.keep_dims, *scaling)
         case FloatSoftmax():
-            return Softmax(name, inputs, output, *fixedpoint.softmax_scaling(source.scale, 1.0))
+            # All inputs of a finer scale are so near that their scores are equal.
+            return Softmax(name, inputs, output, *fixedpoint.softmax_scaling(max(source.scale, _SOFTMAX_SCALE), 1.0))
+        case FloatLogistic():
+            table = fixedpoint.logistic_table(source.scale, source.zero_point, made.scale, made.zero_point)
+            return Lookup(name, inputs, output, "logistic", table)
         case AveragePool() | MaxPool() | Reshape():
             return layer
         case BatchNorm():
@@ -204,6 +235,8 @@ def convert_layer(
 
 
 def _activation(activation: str, made: Quant) -> Activation:
+    if activation == "relu6" and made.scale * 255 < 6:  # it cuts nothing that int8 has, and may be 2**31 steps away
+        activation = "relu"
     return Activation(*fixedpoint.activation_range(activation, made.scale, made.zero_point))
 
 

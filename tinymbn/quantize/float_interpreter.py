@@ -20,6 +20,7 @@ from tinymbn.quantize.float_layers import (
     FloatConv2D,
     FloatDense,
     FloatDepthwise,
+    FloatLogistic,
     FloatMean,
     FloatSoftmax,
     Relu,
@@ -99,6 +100,8 @@ def _compute(layer: AnyFloatLayer, *inputs: Array) -> Array:
         case FloatSoftmax():
             exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
             return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), np.float32)
+        case FloatLogistic():
+            return np.asarray(1 / (1 + np.exp(-x)), np.float32)  # of a large -x the reciprocal of infinity
         case AveragePool():
             total = _sum(tap for _, _, tap in _taps(x, layer.window, 0))
             count = _sum(tap for _, _, tap in _taps(np.ones_like(x[:1]), layer.window, 0))

@@ -185,6 +185,19 @@ class FloatSoftmax(Layer):
         return inputs[0]
 
 
+@dataclass(frozen=True)
+class FloatLogistic(Layer):
+    """``1 / (1 + exp(-x))``, the sigmoid."""
+
+    kind = "logistic"
+
+    def __post_init__(self) -> None:
+        self._require_inputs(1)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+
 AnyFloatLayer = (
     FloatConv2D
     | FloatDepthwise
@@ -194,6 +207,7 @@ AnyFloatLayer = (
     | FloatAdd
     | FloatMean
     | FloatSoftmax
+    | FloatLogistic
     | AveragePool
     | MaxPool
     | Reshape

@@ -12,9 +12,9 @@ from tinymbn import fixedpoint
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Graph, Quant, Source, Tensor
 from tinymbn.layers import AnyLayer, AveragePool, MaxPool, Requantize, Reshape, Shape
-from tinymbn.quantize.conversion import SOFTMAX_QUANT, Integers, convert_layer, quantize_weights
+from tinymbn.quantize.conversion import PROBABILITY_QUANT, Integers, convert_layer, quantize_weights
 from tinymbn.quantize.float_graph import FloatGraph
-from tinymbn.quantize.float_layers import AnyFloatLayer, FloatSoftmax, FloatWeighted
+from tinymbn.quantize.float_layers import AnyFloatLayer, FloatLogistic, FloatSoftmax, FloatWeighted
 from tinymbn.quantize.folding import fold
 
 _Keeping = AveragePool | MaxPool | Reshape
@@ -75,8 +75,8 @@ def convert_given(
     for layer in folded.layers:
         sources = [found[name] for name in layer.inputs]
         own = _own_quant(layer, sources[0])
-        wanted = quants.get(layer.output) or own
-        assert wanted is not None  # all have been looked for
+        # All others have been looked for; a logistic's table goes to any scale, and to this where none is said.
+        wanted = quants.get(layer.output) or own or PROBABILITY_QUANT
         made, found[layer.output] = own or wanted, wanted
         if made == wanted:
             layers.append(_converted(layer, sources, made, shapes, weights))
@@ -104,7 +104,7 @@ def _own_quant(layer: AnyFloatLayer, source: Quant) -> Quant | None:
     """The only quantisation that a layer's output can have; None where it may have any."""
     if isinstance(layer, _Keeping):
         return source
-    return SOFTMAX_QUANT if isinstance(layer, FloatSoftmax) else None
+    return PROBABILITY_QUANT if isinstance(layer, FloatSoftmax) else None
 
 
 def _require_all(graph: FloatGraph, quants: Mapping[str, Quant], weights: Mapping[str, GivenWeights | None]) -> None:
@@ -113,7 +113,7 @@ def _require_all(graph: FloatGraph, quants: Mapping[str, Quant], weights: Mappin
     problems += [
         f'output "{layer.output}" of {layer.kind} "{layer.name}"'
         for layer in graph.layers
-        if layer.output not in quants and not isinstance(layer, _Keeping | FloatSoftmax)
+        if layer.output not in quants and not isinstance(layer, _Keeping | FloatSoftmax | FloatLogistic)
     ]
     problems += [
         f'weights of {layer.kind} "{layer.name}"'

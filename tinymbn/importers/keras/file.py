@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections import defaultdict
@@ -17,13 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinymbn.archive import RECORD_BYTES, directory_bytes
 from tinymbn.errors import ModelError, ToolError, UnsupportedError
+from tinymbn.importers.weights import Array, finite
 
-Array = NDArray[np.float32]
 Config = Mapping[str, Any]
 
 MODELS = ("Functional", "Model", "Sequential")
@@ -45,6 +43,9 @@ DAMAGE = (
 """What reading a damaged file ends in, or one that says nonsense."""
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_HEAP_MAGIC = b"GCOL\1"
+_HEAP_OBJECT = struct.Struct("<H6xQ")  # index and size; what a heap begins with is as long, its size in the same place
+_LEAST_HEAP_BYTES = 4096
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 MAX_FILE_BYTES = 1 << 28
 _MAX_CONFIG_BYTES = 1 << 24
@@ -91,8 +92,29 @@ def read_keras(data: bytes) -> KerasFile:
     except ImportError:
         raise ToolError("reading Keras models: h5py is not installed: pip install 'tinymbn[keras]'") from None
     config, weights = (None, data) if data.startswith(_HDF5_MAGIC) else _members(data)
+    _require_sound_heaps(weights)
     with h5py.File(io.BytesIO(weights), "r") as file:
         return _read(file, config)
+
+
+def _require_sound_heaps(data: bytes) -> None:
+    """Refuse what keeps libhdf5 busy for ever: an object in a global heap that takes no space, so that none follows it.
+
+    Source: HDF5 File Format Specification 3.0, III.E.
+    """
+    start = data.find(_HEAP_MAGIC)
+    while 0 <= start <= len(data) - _HEAP_OBJECT.size:
+        place, end = start + _HEAP_OBJECT.size, start + _HEAP_OBJECT.unpack_from(data, start)[1]
+        if not start + _LEAST_HEAP_BYTES <= end <= len(data):  # weights that look like one
+            place = end = start + len(_HEAP_MAGIC)
+        while end - place >= _HEAP_OBJECT.size:
+            index, taken = _HEAP_OBJECT.unpack_from(data, place)
+            if index != 0:  # 0: free space, its own head counted
+                taken = _HEAP_OBJECT.size + -(-taken // 8) * 8
+            if not _HEAP_OBJECT.size <= taken <= end - place:
+                raise ModelError(f"damaged: byte {place}: an object of {taken} bytes in a heap")
+            place += taken
+        start = data.find(_HEAP_MAGIC, end)
 
 
 def _members(data: bytes) -> tuple[bytes, bytes]:
@@ -154,10 +176,7 @@ def _contents(file: Any, root: str) -> tuple[dict[str, Array], tuple[str, ...]]:
         left -= item.size
         if left < 0:
             raise ModelError(f"more than {_MAX_ELEMENTS} weights")
-        values = np.asarray(item[()], np.float32)
-        if not np.isfinite(values).all():
-            raise ModelError(f'tensor "{name.partition(":")[0]}" has values that are not finite numbers')
-        arrays[name] = values
+        arrays[name] = finite(item[()], name.partition(":")[0])
 
     file.visititems(visit)
     return arrays, tuple(groups)

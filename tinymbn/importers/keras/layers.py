@@ -23,7 +23,7 @@ def check(config: Config) -> None:
     """Refuse what no shape is needed to refuse."""
     if config.get("data_format", "channels_last") != "channels_last":
         raise UnsupportedError("channels first; expected channels last")
-    if _activation(config) not in ("linear", "relu", "relu6", "softmax"):
+    if _activation(config) not in ("linear", "relu", "relu6", "softmax", "sigmoid"):
         raise UnsupportedError(f"activation {_activation(config)}")
 
 
@@ -138,6 +138,11 @@ def relu(low: KerasLowering, name: str, config: Config, sources: Sequence[str]) 
     low.finish(name, "relu" if highest is None else "relu6", low.read(sources[0]))
 
 
+def sigmoid(low: KerasLowering, name: str, config: Config, sources: Sequence[str]) -> None:
+    """The operation sigmoid."""
+    low.finish(name, "sigmoid", low.read(sources[0]))
+
+
 def softmax(low: KerasLowering, name: str, config: Config, sources: Sequence[str]) -> None:
     """Softmax."""
     _require_last(low, config, sources[0])
@@ -240,6 +245,7 @@ FUNCTIONS: Mapping[str, str] = {
     "__operators__.add": "Add",
     "math.add": "Add",
     "math.multiply": "Multiply",
+    "math.sigmoid": "Sigmoid",
     "math.subtract": "Subtract",
     "math.truediv": "TrueDivide",
 }
@@ -270,6 +276,7 @@ KINDS: Mapping[str, Callable[[KerasLowering, str, Config, Sequence[str]], None]]
     "Normalization": normalization,
     "Activation": activation,
     "ReLU": relu,
+    "Sigmoid": sigmoid,
     "Softmax": softmax,
     "Dense": dense,
     "Add": add,

@@ -15,7 +15,7 @@ from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.keras.file import Config, KerasFile, arrays_by_layer
 from tinymbn.importers.pixels import guessed_preprocessing
 from tinymbn.layers import Padding, Shape, Window, same_padding
-from tinymbn.quantize import AnyFloatLayer, BatchNorm, FloatGraph, FloatSoftmax, Relu
+from tinymbn.quantize import AnyFloatLayer, BatchNorm, FloatGraph, FloatLogistic, FloatSoftmax, Relu
 
 Array = NDArray[np.float32]
 
@@ -122,6 +122,8 @@ class KerasLowering:
             self._tensor[name] = tensor
         elif activation == "softmax":
             self.add(FloatSoftmax(f"{name}/softmax", (tensor,), name), name)
+        elif activation == "sigmoid":
+            self.add(FloatLogistic(f"{name}/sigmoid", (tensor,), name), name)
         else:
             self.add(Relu(f"{name}/{activation}", (tensor,), name, activation), name)  # type: ignore[arg-type]
 

@@ -26,7 +26,7 @@ _INPUT_TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "UINT8", "INT8")
 _SMALL_PICTURE = (1, 3)  # channels
 # What may stand between the input and the first node that says which of its axes are channels.
 _SAYS_NOTHING = frozenset(
-    {"Add", "Cast", "Clip", "Div", "Dropout", "Identity", "Mul", "Pad", "Relu", "Sub", *QUANTIZED_NODES}
+    {"Add", "Cast", "Clip", "Div", "Dropout", "Identity", "Mul", "Pad", "Relu", "Sigmoid", "Sub", *QUANTIZED_NODES}
 )
 
 
@@ -40,7 +40,7 @@ def import_onnx(path: str | os.PathLike[str], resolution: int | None = None) -> 
     Raises:
         ToolError: onnx is not installed.
         UnsupportedError: it uses what tinymbn does not compute, all of it listed; or it is quantised.
-        OptionError: a resolution is missing, or is not the file's.
+        OptionError: a resolution is missing.
         ModelError: the file is missing or damaged.
     """
     path = Path(path)
@@ -118,8 +118,6 @@ def _input(file: OnnxFile, resolution: int | None) -> tuple[Shape, Order]:
         for axis in order[1:3]:
             if sizes[axis] is None and resolution is None:
                 raise OptionError(f"{what} leaves its height and width open: --resolution R")
-            if resolution not in (None, sizes[axis] or resolution):
-                raise OptionError(f"{what} is {sizes[axis]} high or wide; --resolution {resolution} is not")
             sizes[axis] = sizes[axis] or resolution
     shape = tuple(size for size in sizes if size is not None)
     if len(shape) < len(sizes):

@@ -25,6 +25,7 @@ from tinymbn.quantize import (
     FloatConv2D,
     FloatDense,
     FloatDepthwise,
+    FloatLogistic,
     FloatMean,
     FloatSoftmax,
     Relu,
@@ -268,6 +269,11 @@ def _add(lowering: Lowering, node: Node) -> Value:
     return lowering.emit(node, FloatAdd(node.name, (a.tensor, b.tensor), node.output), a.order, a.columns)
 
 
+def _sigmoid(lowering: Lowering, node: Node) -> Value:
+    x = lowering.read(_source(node))
+    return lowering.emit(node, FloatLogistic(node.name, (x.tensor,), node.output), x.order, x.columns)
+
+
 def _softmax(lowering: Lowering, node: Node) -> Value:
     x = lowering.read(_source(node))
     axis = node.get("dim") % len(x.shape)
@@ -378,6 +384,7 @@ _OPERATORS: Mapping[str, Callable[[Lowering, Node], Value | None]] = {
     "clamp": _clamp,
     "clamp_min": _clamp,
     "add": _add,
+    "sigmoid": _sigmoid,
     "softmax": _softmax,
     "_softmax": _softmax,
     "flatten": _reshape,

@@ -37,6 +37,7 @@ from tinymbn.quantize import (
     FloatDense,
     FloatDepthwise,
     FloatGraph,
+    FloatLogistic,
     FloatMean,
     FloatSoftmax,
     Relu,
@@ -183,6 +184,11 @@ def softmax(low: FloatLowering, op: Operator) -> None:
     low.emit(op, low.file_shape(op.inputs[0]), FloatSoftmax(low.name(op), (low.input(op.inputs[0]),), low.name(op)))
 
 
+def logistic(low: FloatLowering, op: Operator) -> None:
+    """LOGISTIC."""
+    low.emit(op, low.file_shape(op.inputs[0]), FloatLogistic(low.name(op), (low.input(op.inputs[0]),), low.name(op)))
+
+
 def arithmetic(low: FloatLowering, op: Operator) -> None:
     """ADD of two tensors; ADD, SUB, MUL and DIV of a tensor and a constant a channel, which is a batch-norm."""
     a, b = op.inputs[:2]
@@ -232,6 +238,7 @@ OPERATORS: Mapping[str, Callable[[FloatLowering, Operator], None]] = {
     "DIV": arithmetic,
     "EXPAND_DIMS": reshape,
     "FULLY_CONNECTED": dense,
+    "LOGISTIC": logistic,
     "MAX_POOL_2D": pool,
     "MEAN": mean,
     "MUL": arithmetic,

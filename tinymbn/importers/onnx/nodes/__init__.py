@@ -36,6 +36,7 @@ NODES: Mapping[str, Callable[[Lowering, Node], None]] = {
     "ReduceMean": pooling.reduce_mean,
     "Relu": elementwise.relu,
     "Reshape": movement.move,
+    "Sigmoid": elementwise.sigmoid,
     "Softmax": elementwise.softmax,
     "Squeeze": movement.move,
     "Sub": elementwise.arithmetic,

@@ -10,7 +10,7 @@ from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.onnx.file import Node
 from tinymbn.importers.onnx.lowering import Constant, Lowering, Value
 from tinymbn.importers.onnx.nodes.operands import operand
-from tinymbn.quantize import BatchNorm, FloatAdd, FloatSoftmax, Relu
+from tinymbn.quantize import BatchNorm, FloatAdd, FloatLogistic, FloatSoftmax, Relu
 from tinymbn.quantize.float_layers import FloatActivation
 
 _NO_LIMIT = 3e38  # what tools write as the bound of a Clip that has none, the greatest float32 or infinity
@@ -120,6 +120,14 @@ def _add(low: Lowering, node: Node) -> None:
     except ValueError:
         raise ModelError(f"shapes {a.shape} and {b.shape} do not broadcast") from None
     low.make(FloatAdd(node.name, (low.read(a, order), low.read(b, order)), node.outputs[0]), order, file_shape)
+
+
+def sigmoid(low: Lowering, node: Node) -> None:
+    """Sigmoid."""
+    value = low.value(node.inputs[0])
+    if value.indices.min() < 0:  # of zeros it makes halves
+        raise UnsupportedError("it reads padding, which only a convolution may")
+    low.make_alike(FloatLogistic(node.name, (value.tensor,), node.outputs[0]), value)
 
 
 def softmax(low: Lowering, node: Node) -> None:
