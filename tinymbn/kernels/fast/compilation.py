@@ -9,14 +9,13 @@ from numba import types
 from tinymbn.kernels import jit  # noqa: F401 - makes fixedpoint's functions known to Numba
 from tinymbn.kernels.fast import operations
 from tinymbn.kernels.fast.memory import routine
-from tinymbn.kernels.fast.native import ObjectFile
 
 
-def compile_execute() -> ObjectFile:
-    """The machine code; takes some seconds."""
+def compile_execute() -> tuple[str, bytes]:
+    """The function's name in the object file, and the file; takes some seconds."""
     signature = (types.int64,) * 7
     compiled: Any = routine(operations.execute)
     compiled.compile(signature)
     overload = compiled.overloads[signature]
     _, _, (code, _) = overload.library.serialize_using_object_code()
-    return ObjectFile(overload.fndesc.llvm_func_name, bytes(code))
+    return overload.fndesc.llvm_func_name, bytes(code)

@@ -55,7 +55,7 @@ def _loaded() -> Execute:
     if found is None:
         from tinymbn.kernels.fast.compilation import compile_execute
 
-        found = compile_execute()
+        found = ObjectFile(*compile_execute())
         _write(found)
     return _load(found)
 
