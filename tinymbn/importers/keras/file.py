@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tinymbn.archive import RECORD_BYTES, directory_bytes
 from tinymbn.errors import ModelError, ToolError, UnsupportedError
+from tinymbn.importers.weights import finite
 
 Array = NDArray[np.float32]
 Config = Mapping[str, Any]
@@ -154,10 +155,7 @@ def _contents(file: Any, root: str) -> tuple[dict[str, Array], tuple[str, ...]]:
         left -= item.size
         if left < 0:
             raise ModelError(f"more than {_MAX_ELEMENTS} weights")
-        values = np.asarray(item[()], np.float32)
-        if not np.isfinite(values).all():
-            raise ModelError(f'tensor "{name.partition(":")[0]}" has values that are not finite numbers')
-        arrays[name] = values
+        arrays[name] = finite(item[()], name.partition(":")[0])
 
     file.visititems(visit)
     return arrays, tuple(groups)
