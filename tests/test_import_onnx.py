@@ -144,6 +144,11 @@ def broadcast_sum(net: OnnxNet) -> str:
     return net.add("Add", "x", net.add("GlobalAveragePool", "x"))
 
 
+def more_axes(net: OnnxNet) -> str:
+    mean = net.add("Add", net.add("ReduceMean", "x", axes=[2, 3], keepdims=0), net.random(1, 1, 4))
+    return net.add("MatMul", net.add("Squeeze", mean, net.integers(0, 1)), net.random(4, 3))
+
+
 def squeezed_convolution(net: OnnxNet) -> str:
     pooled = net.add("GlobalAveragePool", "x")
     return net.add("Squeeze", net.convolution(pooled, 4, 6), net.integers(2, 3))
@@ -199,6 +204,7 @@ KINDS: dict[str, Build] = {
     "clip": node("Clip", 0, 6),
     "relu6 in two": relu6_in_two,
     "add by channel": lambda net: net.add("Add", net.random(4, 1, 1), "x"),
+    "add with more axes": more_axes,
     "sub from a constant": lambda net: net.add("Sub", net.random(1, 4, 1, 1), "x"),
     "div": node("Div", 3.0),
     "mul by pixel": lambda net: net.convolution(net.add("Mul", "x", net.random(7, 10)), 4, 5),
@@ -207,6 +213,9 @@ KINDS: dict[str, Build] = {
     "average pool": node("AveragePool", kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1]),
     "average pool ceil": node("AveragePool", kernel_shape=[2, 2], strides=[2, 3], ceil_mode=1),
     "average pool with padding": node("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
+    "average pool of padding": lambda net: net.add(
+        "AveragePool", net.add("Pad", "x", net.integers(0, 0, 1, 0, 0, 0, 0, 1)), kernel_shape=[2, 2]
+    ),
     "max pool": node("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "max pool ceil": node("MaxPool", kernel_shape=[2, 3], strides=[2, 2], pads=[0, 1, 0, 1], ceil_mode=1),
     "max pool same": node("MaxPool", kernel_shape=[2, 2], strides=[2, 2], auto_pad="SAME_UPPER"),
@@ -349,7 +358,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
         "axes are out of order",
     ),
     "flattened output": (node("Flatten"), "in another order than the layer that makes them"),
-    "padding too wide": (padded(0, 0, 3, 0, 0, 0, 0, 0), r"around a kernel of extent \(3, 3\)"),
+    "padding too wide": (padded(0, 0, 3, 0, 0, 0, 0, 0), r"a window of \(3, 3\) fits into its Padding"),
     "product": (lambda net: net.add("Mul", "x", "x"), "of two tensors"),
     "weights computed": (lambda net: net.add("Conv", "x", net.add("Relu", "x")), "not constant"),
     "too large": (padded(0, 0, 5000, 5000, 0, 0, 0, 0), "a tensor of 100340280 elements; expected at most 16777216"),

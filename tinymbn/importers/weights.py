@@ -25,11 +25,11 @@ def finite(values: NDArray[Any], name: str) -> Array:
     return real
 
 
-def channels_last(values: Array) -> Array:
+def conv2d_weights(values: NDArray[Any]) -> NDArray[Any]:
     """A convolution's weights (C_out, C_in, K_h, K_w) as (C_out, K_h, K_w, C_in)."""
     return np.ascontiguousarray(values.transpose(0, 2, 3, 1))
 
 
-def depthwise(values: Array) -> Array:
+def depthwise_weights(values: NDArray[Any]) -> NDArray[Any]:
     """A depthwise convolution's weights (C_out, 1, K_h, K_w) as (K_h, K_w, C_out)."""
     return np.ascontiguousarray(values[:, 0].transpose(1, 2, 0))

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinymbn.errors import UnsupportedError
 from tinymbn.importers.keras.file import Config
 from tinymbn.importers.keras.lowering import KerasLowering
+from tinymbn.importers.scaling import Arithmetic, factor_and_offset
+from tinymbn.importers.weights import Array
 from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape
 from tinymbn.quantize import BatchNorm, FloatAdd, FloatConv2D, FloatDense, FloatDepthwise, FloatMean
 
-Array = NDArray[np.float32]
 Operand = str | float
 """A layer that is read, or a number."""
 
@@ -206,40 +206,16 @@ def nothing(low: KerasLowering, name: str, config: Config, sources: Sequence[str
     low.alias(name, sources[0])
 
 
-def _added(operands: Sequence[Operand]) -> tuple[float, float]:
-    return 1.0, _number(operands)
-
-
-def _multiplied(operands: Sequence[Operand]) -> tuple[float, float]:
-    return _number(operands), 0.0
-
-
-def _subtracted(operands: Sequence[Operand]) -> tuple[float, float]:
-    number = _number(operands)
-    return (1.0, -number) if isinstance(operands[0], str) else (-1.0, number)
-
-
-def _divided(operands: Sequence[Operand]) -> tuple[float, float]:
-    if not isinstance(operands[0], str):
-        raise UnsupportedError("a number divided by a tensor")
-    return 1 / _number(operands), 0.0
-
-
-def _number(operands: Sequence[Operand]) -> float:
-    """The one number among two operands."""
+def arithmetic(operation: Arithmetic, operands: Sequence[Operand]) -> tuple[Array, Array]:
+    """The factor and offset that a number makes of a tensor; one of the operands is one."""
     numbers = [operand for operand in operands if not isinstance(operand, str)]
     if len(operands) != 2 or len(numbers) != 1:
         raise UnsupportedError(f"{len(numbers)} numbers among {len(operands)} operands; expected a tensor and a number")
-    return numbers[0]
+    return factor_and_offset(operation, numbers[0], first=not isinstance(operands[0], str))
 
 
-ARITHMETIC: Mapping[str, Callable[[Sequence[Operand]], tuple[float, float]]] = {
-    "Add": _added,
-    "Multiply": _multiplied,
-    "Subtract": _subtracted,
-    "TrueDivide": _divided,
-}
-"""Operations of a tensor and a number, by the names of Keras 3: factor and offset."""
+ARITHMETIC: Mapping[str, Arithmetic] = {"Add": "add", "Multiply": "mul", "Subtract": "sub", "TrueDivide": "div"}
+"""Operations of a tensor and a number, by the names of Keras 3."""
 
 FUNCTIONS: Mapping[str, str] = {
     "__operators__.add": "Add",

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.keras.file import Config, KerasFile, arrays_by_layer
 from tinymbn.importers.pixels import guessed_preprocessing
+from tinymbn.importers.scaling import scaled
+from tinymbn.importers.weights import Array
 from tinymbn.layers import Padding, Shape, Window, same_padding
-from tinymbn.quantize import AnyFloatLayer, BatchNorm, FloatGraph, FloatLogistic, FloatSoftmax, Relu
-
-Array = NDArray[np.float32]
+from tinymbn.quantize import AnyFloatLayer, FloatGraph, FloatLogistic, FloatSoftmax, Relu
 
 
 class KerasLowering:
@@ -131,6 +130,5 @@ class KerasLowering:
         """A layer that multiplies each channel and adds to it; numbers, or one a channel."""
         read = self.read(source)
         channels = self._shapes[read][-1]
-        gamma, beta = (np.broadcast_to(np.asarray(values, np.float32).ravel(), channels) for values in (factor, offset))
-        zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
-        self.add(BatchNorm(name, (read,), name, gamma, beta, zeros, ones, 0.0), name)
+        by_channel = (np.broadcast_to(np.asarray(x, np.float32).ravel(), channels) for x in (factor, offset))
+        self.add(scaled(name, read, name, *by_channel), name)

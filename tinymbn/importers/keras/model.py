@@ -18,7 +18,7 @@ from tinymbn.importers.keras.file import (
     KerasFile,
     read_keras,
 )
-from tinymbn.importers.keras.layers import ARITHMETIC, FUNCTIONS, KINDS, Operand, check
+from tinymbn.importers.keras.layers import ARITHMETIC, FUNCTIONS, KINDS, Operand, arithmetic, check
 from tinymbn.importers.keras.lowering import KerasLowering
 from tinymbn.quantize import FloatGraph
 
@@ -112,7 +112,7 @@ def _layer(low: KerasLowering, entry: Config, name: str, operands: Sequence[Oper
         check(config)
         if len(entry.get("inbound_nodes") or []) > 1:
             raise UnsupportedError("it is called several times; expected once")
-        scaled = ARITHMETIC[known](operands) if known in ARITHMETIC and len(read) == 1 else None
+        scaled = arithmetic(ARITHMETIC[known], operands) if known in ARITHMETIC and len(read) == 1 else None
         if scaled is None and known not in KINDS:
             raise UnsupportedError("")
         if low.problems:

@@ -47,6 +47,11 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
 
+    @property
+    def output(self) -> str:
+        """The first one."""
+        return self.outputs[0]
+
 
 @dataclass(frozen=True, eq=False)
 class OnnxFile:

@@ -13,12 +13,13 @@ import numpy as np
 
 from tinymbn.errors import FloatModelError, ModelError, OptionError, UnsupportedError
 from tinymbn.graph import Graph, Source
+from tinymbn.importers.channels_first.lowering import Order, Value, channels_last
 from tinymbn.importers.onnx.constants import CONSTANT_OPERATORS, constant, fold
 from tinymbn.importers.onnx.file import Node, OnnxFile, read_onnx
-from tinymbn.importers.onnx.lowering import Constant, Lowering, Order, Steps, Value, channels_last
+from tinymbn.importers.onnx.lowering import Constant, OnnxLowering, Steps
 from tinymbn.importers.onnx.nodes import NODES, QUANTIZED_NODES
 from tinymbn.layers import Shape
-from tinymbn.quantize import AnyFloatLayer, FloatGraph
+from tinymbn.quantize import FloatGraph
 from tinymbn.quantize.given import convert_given
 from tinymbn.terminal import shorten
 
@@ -75,9 +76,9 @@ def _is_quantized(file: OnnxFile) -> bool:
     return any(node.op in ("QuantizeLinear", "com.microsoft.QuantizeLinear") for node in file.nodes)
 
 
-def _lower(file: OnnxFile, name: str, resolution: int | None) -> tuple[Lowering, FloatGraph]:
+def _lower(file: OnnxFile, name: str, resolution: int | None) -> tuple[OnnxLowering, FloatGraph]:
     shape, order = _input(file, resolution)
-    low = Lowering(file, shape, order)
+    low = OnnxLowering(file, shape, order)
     problems: dict[str, list[str]] = defaultdict(list)
     unknown: set[str] = set()  # what a node makes that could not be lowered
     for node in file.nodes:
@@ -86,7 +87,8 @@ def _lower(file: OnnxFile, name: str, resolution: int | None) -> tuple[Lowering,
             continue
         try:
             with np.errstate(all="ignore"):  # what is not finite is refused
-                _lower_node(low, node)
+                made = _lower_node(low, node)
+                low.set(node.output, made)
         except UnsupportedError as error:
             problems[node.op + (f": {error}" if str(error) else "")].append(shorten(node.name, 60))
             unknown.update(node.outputs)
@@ -101,8 +103,7 @@ def _lower(file: OnnxFile, name: str, resolution: int | None) -> tuple[Lowering,
         plural = "s" if count > 1 else ""
         raise UnsupportedError(f"{count} node{plural} not supported: {listed}. Supported: {', '.join(sorted(NODES))}")
     outputs = tuple(_output(low, output) for output in file.outputs)
-    graph = FloatGraph(name, file.input, low.shapes[file.input], _needed(low.layers, outputs), outputs)
-    return low, graph
+    return low, low.graph(name, outputs)
 
 
 def _input(file: OnnxFile, resolution: int | None) -> tuple[Shape, Order]:
@@ -148,28 +149,25 @@ def _channels_are_first(file: OnnxFile) -> bool:
     return file.input_shape[1] in _SMALL_PICTURE or file.input_shape[3] not in _SMALL_PICTURE
 
 
-def _lower_node(low: Lowering, node: Node) -> None:
-    if not node.outputs or not node.outputs[0] or (node.op != "Constant" and not (node.inputs and node.inputs[0])):
+def _lower_node(low: OnnxLowering, node: Node) -> Constant | Value:
+    if not node.outputs or not node.output or (node.op != "Constant" and not (node.inputs and node.inputs[0])):
         raise ModelError(f"{len(node.inputs)} inputs and {len(node.outputs)} outputs are too few")
     if node.op == "Constant":
-        low.set(node.outputs[0], Constant(constant(node)))
-        return
+        return Constant(constant(node))
     found = [low.found.get(name) if name else None for name in node.inputs]
     if node.op == "Shape" and isinstance(found[0], Value):
         sizes = found[0].shape[node.attributes.get("start", 0) : node.attributes.get("end")]
-        low.set(node.outputs[0], Constant(np.array(sizes, np.int64)))
-        return
+        return Constant(np.array(sizes, np.int64))
     if node.op in CONSTANT_OPERATORS and all(
         isinstance(x, Constant) or not name for x, name in zip(found, node.inputs, strict=True)
     ):
         folded = fold(node, [x.values if isinstance(x, Constant) else None for x in found])
         if folded is not None:
-            low.set(node.outputs[0], Constant(folded, _moved(node, found[0])))
-            return
+            return Constant(folded, _moved(node, found[0]))
     lower = NODES.get(node.op) or QUANTIZED_NODES.get(node.op)
     if lower is None:
         raise UnsupportedError("")
-    lower(low, node)
+    return lower(low, node)
 
 
 def _moved(node: Node, source: Constant | Value | None) -> Steps | None:
@@ -180,20 +178,9 @@ def _moved(node: Node, source: Constant | Value | None) -> Steps | None:
     return steps.transposed(node.attributes.get("perm")) if node.op == "Transpose" else steps
 
 
-def _output(low: Lowering, name: str) -> str:
+def _output(low: OnnxLowering, name: str) -> str:
     """The graph's tensor that is an output of the file."""
     value = low.value(name)
-    straight = low.is_in_order(value.indices)
-    if not straight and not low.is_in_order(value.indices.transpose(channels_last(value.indices.ndim))):
+    if not low.is_straight(value):
         raise UnsupportedError(f'output "{name}" has its elements in another order than the layer that makes them')
     return value.tensor
-
-
-def _needed(layers: list[AnyFloatLayer], outputs: tuple[str, ...]) -> tuple[AnyFloatLayer, ...]:
-    """The layers that an output hangs on."""
-    wanted, needed = set(outputs), []
-    for layer in reversed(layers):
-        if layer.output in wanted:
-            wanted.update(layer.inputs)
-            needed.append(layer)
-    return tuple(reversed(needed))

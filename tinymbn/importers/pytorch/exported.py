@@ -8,8 +8,8 @@ from pathlib import Path
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.files import read_file
 from tinymbn.importers.pytorch.archive import DAMAGE, Node, Program, is_exported, read_program
-from tinymbn.importers.pytorch.lowering import Lowering
-from tinymbn.importers.pytorch.operators import changed_by, lower, trains
+from tinymbn.importers.pytorch.lowering import ProgramLowering
+from tinymbn.importers.pytorch.operators import lower, trains
 from tinymbn.quantize import FloatGraph
 
 _MAX_FILE_BYTES = 1 << 30
@@ -46,7 +46,7 @@ def is_exported_file(path: Path) -> bool:
 def _to_graph(program: Program, name: str) -> FloatGraph:
     if any(trains(node) for node in program.nodes):
         raise UnsupportedError("it was exported in training mode; expected torch.export.export(network.eval(), ...)")
-    lowering = Lowering(program)
+    lowering = ProgramLowering(program)
     problems: list[str] = []
     outputs: tuple[str, ...] = ()
     try:
@@ -59,20 +59,12 @@ def _to_graph(program: Program, name: str) -> FloatGraph:
             raise  # otherwise it may follow from what stands in for what is not known
     if problems:
         raise UnsupportedError(f"{len(problems)} nodes that tinymbn does not know: {'; '.join(problems)}")
-    return FloatGraph(
-        name=name,
-        input=lowering.input,
-        input_shape=lowering.shapes[lowering.input],
-        layers=tuple(lowering.layers),
-        outputs=outputs,
-    )
+    return lowering.graph(name, outputs)
 
 
-def _take(lowering: Lowering, node: Node, problems: list[str]) -> None:
+def _take(lowering: ProgramLowering, node: Node, problems: list[str]) -> None:
     try:
-        made = lower(lowering, node)
-        if made is not None:
-            lowering.keep(node, made, changed_by(node))
+        lower(lowering, node)
     except UnsupportedError as error:
         problems.append(f"{node.name[:80]} ({node.operator[:80]})" + (f": {error}" if str(error) else ""))
-        lowering.keep(node, lowering.stand_in(node), None)
+        lowering.keep_stand_in(node)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.architectures import INPUT, Architecture, Stage, mobilenet_v1, mobilenet_v2
+from tinymbn.architectures import Architecture, Stage, mobilenet_v1, mobilenet_v2, with_channels
 from tinymbn.errors import ModelError, OptionError, ToolError, UnsupportedError
 from tinymbn.files import require_file
-from tinymbn.importers.weights import Array, channels_last, finite
-from tinymbn.importers.weights import depthwise as by_channel
+from tinymbn.importers.weights import Array, conv2d_weights, depthwise_weights, finite
 from tinymbn.preprocessing import Preprocessing
 from tinymbn.quantize import FloatGraph, build
 
@@ -101,72 +100,26 @@ def from_state_dict(state: Mapping[str, NDArray[Any]], resolution: int) -> Float
     )
 
 
-class _Taken:
-    """Arrays by tinymbn's names, out of those by PyTorch's."""
-
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self._arrays = arrays
-        self.parameters: dict[str, Array] = {}
-
-    def get(self, name: str) -> Array:
-        """One array, which has to be there."""
-        if name not in self._arrays:
-            raise ModelError(f'tensor "{name}" is missing')
-        return finite(self._arrays[name], name)
-
-    def stage(self, stage: str, convolution: str, norm: str, *, depthwise: bool) -> int:
-        """A convolution and its batch-norm; its output channels."""
-        weights = self.get(f"{convolution}.weight")
-        if weights.ndim != 4:
-            raise ModelError(f'tensor "{convolution}.weight" has shape {weights.shape}; expected a convolution\'s')
-        self.parameters[f"{stage}/weights"] = by_channel(weights) if depthwise else channels_last(weights)
-        for ours, theirs in _NORM.items():
-            self.parameters[f"{stage}/{ours}"] = self.get(f"{norm}.{theirs}")
-        return int(weights.shape[0])
-
-    def dense(self, name: str) -> int:
-        """The classifier; its classes."""
-        self.parameters["dense/weights"] = self.get(f"{name}.weight")
-        self.parameters["dense/bias"] = self.get(f"{name}.bias")
-        return len(self.parameters["dense/bias"])
-
-
 def _torchvision_v2(arrays: Mapping[str, NDArray[Any]], resolution: int) -> FloatGraph:
-    taken = _Taken(arrays)
-    stages: list[Stage] = []
-    channels = arrays["features.0.0.weight"].shape[1]
-    source, read = INPUT, channels  # what a block begins with, and its channels
-    # Strides are the paper's; counts of channels are those of the arrays, whatever alpha they were made with.
-    for like in mobilenet_v2().stages:
-        block, _, part = like.name.partition("/")
+    def names(stage: Stage) -> tuple[str, str]:
+        block, _, part = stage.name.partition("/")
         if not part:
-            prefix = "features.0" if like.name == "conv" else "features.18"
-            made = taken.stage(like.name, f"{prefix}.0", f"{prefix}.1", depthwise=False)
-            stages.append(Stage(like.name, source, "conv2d", made, like.kernel, like.stride))
-            source, read = stages[-1].made, made
-            continue
+            prefix = "features.0" if block == "conv" else "features.18"
+            return f"{prefix}.0", f"{prefix}.1"
         prefix = f"features.{block.removeprefix('block')}.conv"
         first = 0 if f"{prefix}.1.weight" in arrays else 1  # the first block expands nothing
-        if part == "expand":
-            made = taken.stage(like.name, f"{prefix}.0.0", f"{prefix}.0.1", depthwise=False)
-            stages.append(Stage(like.name, source, "conv2d", made))
-        elif part == "depthwise":
-            made = taken.stage(like.name, f"{prefix}.{first}.0", f"{prefix}.{first}.1", depthwise=True)
-            stages.append(Stage(like.name, stages[-1].made, "depthwise", made, like.kernel, like.stride))
-        else:
-            made = taken.stage(like.name, f"{prefix}.{first + 1}", f"{prefix}.{first + 2}", depthwise=False)
-            adds = source if stages[-1].stride == 1 and read == made else ""
-            stages.append(Stage(like.name, stages[-1].name, "conv2d", made, relu6=False, adds=adds))
-            source, read = stages[-1].made, made
-    classes = taken.dense("classifier.1")
-    alpha = stages[0].channels / mobilenet_v2().stages[0].channels
-    architecture = Architecture("mobilenet_v2", alpha, tuple(stages))
+        if part == "project":
+            return f"{prefix}.{first + 1}", f"{prefix}.{first + 2}"
+        prefix += f".{first if part == 'depthwise' else 0}"
+        return f"{prefix}.0", f"{prefix}.1"
+
+    architecture, channels, parameters = _network(mobilenet_v2(), arrays, names, "classifier.1")
     return build(
         architecture,
         resolution,
-        classes,
+        len(parameters["dense/bias"]),
         channels=channels,
-        parameters=taken.parameters,
+        parameters=parameters,
         epsilon=_EPSILON,
         padding="symmetric",
         preprocessing=_IMAGENET,
@@ -174,17 +127,54 @@ def _torchvision_v2(arrays: Mapping[str, NDArray[Any]], resolution: int) -> Floa
 
 
 def _own_v1(arrays: Mapping[str, NDArray[Any]], resolution: int) -> FloatGraph:
-    taken = _Taken(arrays)
-    stages: list[Stage] = []
-    source = INPUT
-    for k, like in enumerate(mobilenet_v1().stages):
-        made = taken.stage(like.name, f"{k}.1", f"{k}.2", depthwise=like.kind == "depthwise")
-        stages.append(Stage(like.name, source, like.kind, made, like.kernel, like.stride))
-        source = like.name
-    classes = taken.dense(f"{len(stages) + 2}")
-    alpha = stages[0].channels / mobilenet_v1().stages[0].channels
-    channels = arrays["0.1.weight"].shape[1]
-    architecture = Architecture("mobilenet_v1", alpha, tuple(stages))
-    return build(
-        architecture, resolution, classes, channels=channels, parameters=taken.parameters, epsilon=_OWN_EPSILON
-    )
+    like = mobilenet_v1()
+    numbers = {stage.name: k for k, stage in enumerate(like.stages)}
+
+    def names(stage: Stage) -> tuple[str, str]:
+        return f"{numbers[stage.name]}.1", f"{numbers[stage.name]}.2"
+
+    architecture, channels, parameters = _network(like, arrays, names, f"{len(numbers) + 2}")
+    classes = len(parameters["dense/bias"])
+    return build(architecture, resolution, classes, channels=channels, parameters=parameters, epsilon=_OWN_EPSILON)
+
+
+def _network(
+    like: Architecture,
+    arrays: Mapping[str, NDArray[Any]],
+    names: Callable[[Stage], tuple[str, str]],
+    classifier: str,
+) -> tuple[Architecture, int, dict[str, Array]]:
+    """A network as deep as another, as wide as its arrays are, whatever alpha they were made with.
+
+    Args:
+        like: of any alpha.
+        arrays: by PyTorch's names.
+        names: of a stage's convolution and batch-norm in PyTorch.
+        classifier: its name in PyTorch.
+
+    Returns:
+        The network, the channels of the picture, and the arrays by tinymbn's names.
+    """
+    parameters: dict[str, Array] = {}
+
+    def get(name: str) -> Array:
+        if name not in arrays:
+            raise ModelError(f'tensor "{name}" is missing')
+        return finite(arrays[name], name)
+
+    def take(stage: Stage) -> int:
+        convolution, norm = names(stage)
+        weights = get(f"{convolution}.weight")
+        if weights.ndim != 4:
+            raise ModelError(f'tensor "{convolution}.weight" has shape {weights.shape}; expected a convolution\'s')
+        arranged = depthwise_weights if stage.kind == "depthwise" else conv2d_weights
+        parameters[f"{stage.name}/weights"] = arranged(weights)
+        for ours, theirs in _NORM.items():
+            parameters[f"{stage.name}/{ours}"] = get(f"{norm}.{theirs}")
+        return len(weights)
+
+    first = get(f"{names(like.stages[0])[0]}.weight")
+    channels = first.shape[1] if first.ndim == 4 else 0
+    architecture = with_channels(like, take, channels)
+    parameters["dense/weights"], parameters["dense/bias"] = get(f"{classifier}.weight"), get(f"{classifier}.bias")
+    return architecture, channels, parameters

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.tflite.file import Operator, TfliteFile
 from tinymbn.importers.tflite.operators.operands import constant, fused_activation
 from tinymbn.importers.tflite.tensors import FileTensors, without_batch
+from tinymbn.importers.weights import Array, finite
 from tinymbn.layers import MAX_RANK, Padding, Reshape, Shape
 from tinymbn.quantize import AnyFloatLayer, Relu
 from tinymbn.quantize.float_layers import FloatActivation
@@ -79,7 +79,7 @@ class FloatLowering(FileTensors):
         self._padded[index] = before, around + padding
         self._shapes[index] = file_shape
 
-    def constant(self, index: int, what: str) -> NDArray[np.float32]:
+    def constant(self, index: int, what: str) -> Array:
         """The values of a constant operand.
 
         Raises:
@@ -89,9 +89,7 @@ class FloatLowering(FileTensors):
         values = constant(self, index, what)
         if values.dtype.kind != "f":
             raise UnsupportedError(f"{self.tensor(index).dtype} {what}")
-        if not np.isfinite(values).all():
-            raise ModelError(f'tensor "{self.tensor(index).name}" has values that are not finite numbers')
-        return np.ascontiguousarray(values, np.float32)
+        return np.ascontiguousarray(finite(values, self.tensor(index).name))
 
     def name(self, op: Operator) -> str:
         """The name of what an operator makes: its layer's too."""

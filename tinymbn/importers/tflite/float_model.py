@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.files import read_file
 from tinymbn.importers.pixels import guessed_preprocessing
+from tinymbn.importers.scaling import Arithmetic, factor_and_offset, scaled
 from tinymbn.importers.tflite.file import Operator, TfliteFile, parse
 from tinymbn.importers.tflite.float_lowering import FloatLowering
 from tinymbn.importers.tflite.metadata import normalization, read_labels
@@ -31,7 +32,6 @@ from tinymbn.importers.tflite.tensors import without_batch
 from tinymbn.importers.tflite.walk import listing, lower, require_one_input
 from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape
 from tinymbn.quantize import (
-    BatchNorm,
     FloatAdd,
     FloatConv2D,
     FloatDense,
@@ -42,6 +42,8 @@ from tinymbn.quantize import (
     FloatSoftmax,
     Relu,
 )
+
+_ARITHMETIC: Mapping[str, Arithmetic] = {"ADD": "add", "DIV": "div", "MUL": "mul", "SUB": "sub"}
 
 
 def import_float_tflite(path: str | os.PathLike[str]) -> FloatGraph:
@@ -206,22 +208,13 @@ def arithmetic(low: FloatLowering, op: Operator) -> None:
         return
     index, source = (b, a) if constants[0] == b else (a, b)
     file_shape, name = low.file_shape(source), low.input(source)
-    values = low.constant(index, "operand").astype(np.float64)
+    values = low.constant(index, "operand")
     channels = file_shape[-1]
     if values.size not in (1, channels) or values.size != (values.shape or (1,))[-1] or values.ndim > len(file_shape):
         raise UnsupportedError(f"a constant of shape {values.shape}; expected a number, or one a channel")
-    if op.code == "DIV" and (index == a or (values == 0).any()):
-        raise UnsupportedError("by a tensor, or by 0")
-    ones = np.ones_like(values)
-    factor, offset = {
-        "ADD": (ones, values),
-        "SUB": (ones, -values) if index == b else (-ones, values),
-        "MUL": (values, 0 * ones),
-        "DIV": (1 / np.where(values == 0, 1, values), 0 * ones),
-    }[op.code]
-    gamma, beta = (np.broadcast_to(part.ravel(), channels).astype(np.float32) for part in (factor, offset))
-    zeros = np.zeros(channels, np.float32)
-    low.emit(op, file_shape, BatchNorm(low.name(op), (name,), low.name(op), gamma, beta, zeros, zeros + 1, 0.0))
+    parts = factor_and_offset(_ARITHMETIC[op.code], values.ravel(), first=index == a)
+    factor, offset = (np.broadcast_to(part, channels) for part in parts)
+    low.emit(op, file_shape, scaled(low.name(op), name, low.name(op), factor, offset))
 
 
 def dequantize(low: FloatLowering, op: Operator) -> None:

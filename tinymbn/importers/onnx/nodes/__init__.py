@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import Lowering
+from tinymbn.importers.onnx.lowering import Constant, OnnxLowering
 from tinymbn.importers.onnx.nodes import convolution, edges, elementwise, movement, pooling
 
-NODES: Mapping[str, Callable[[Lowering, Node], None]] = {
+Lowered = Callable[[OnnxLowering, Node], Constant | Value]
+
+NODES: Mapping[str, Lowered] = {
     "Add": elementwise.arithmetic,
     "AveragePool": pooling.average_pool,
     "BatchNormalization": elementwise.batch_norm,
@@ -45,7 +48,7 @@ NODES: Mapping[str, Callable[[Lowering, Node], None]] = {
 }
 """What tinymbn makes layers of, by ONNX's names."""
 
-QUANTIZED_NODES: Mapping[str, Callable[[Lowering, Node], None]] = {
+QUANTIZED_NODES: Mapping[str, Lowered] = {
     "DequantizeLinear": edges.dequantize,
     "QuantizeLinear": edges.quantize,
     "com.microsoft.DequantizeLinear": edges.dequantize,

@@ -8,106 +8,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.errors import UnsupportedError
+from tinymbn.importers.channels_first import layers
+from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import Array, Lowering, byte_offset, channels_last
+from tinymbn.importers.onnx.lowering import OnnxLowering, byte_offset
 from tinymbn.importers.onnx.nodes.operands import operand, window_of
-from tinymbn.layers import Padding, Window
-from tinymbn.quantize import FloatConv2D, FloatDense, FloatDepthwise
+from tinymbn.importers.weights import Array
 from tinymbn.quantize.given import GivenWeights
 
-_Arranged = Callable[[NDArray[Any]], NDArray[Any]]
 
-
-def convolution(low: Lowering, node: Node) -> None:
+def convolution(low: OnnxLowering, node: Node) -> Value:
     """Conv, of one group or of one a channel."""
-    value = low.value(node.inputs[0])
+    value, groups = low.value(node.inputs[0]), node.attributes.get("group", 1)
     weights = low.real(operand(node, 1), "weights")
-    if weights.ndim != 4 or value.indices.ndim != 4 or weights.size == 0:
-        raise UnsupportedError(f"weights {weights.shape} and input {value.shape}; expected four axes of both")
-    groups, channels = node.attributes.get("group", 1), value.shape[1]
-    kernel = (weights.shape[2], weights.shape[3])
-    window = window_of(node, (value.shape[2], value.shape[3]), kernel)
-    depthwise = groups == channels and groups > 1
-    if groups != 1 and not depthwise:
-        raise UnsupportedError(f"{groups} groups of {channels} channels; expected 1, or one a channel")
-    if weights.shape[1] != (1 if depthwise else channels):
-        raise ModelError(f"weights {weights.shape} do not fit input {value.shape} in {groups} groups")
-    tensor, around = low.read_padded(value)
-    own = window.padding
-    padding = Padding(
-        own.top + around.top, own.bottom + around.bottom, own.left + around.left, own.right + around.right
-    )
-    window = Window(kernel, window.stride, window.dilation, padding)
-    if max(padding.top, padding.bottom) >= window.extent[0] or max(padding.left, padding.right) >= window.extent[1]:
-        raise UnsupportedError(f"padding {padding} around a kernel of extent {window.extent}")
-
-    def arranged(values: NDArray[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(values[:, 0].transpose(1, 2, 0) if depthwise else values.transpose(0, 2, 3, 1))
-
-    kind = FloatDepthwise if depthwise else FloatConv2D
-    bias = _bias(low, operand(node, 2), len(weights))
-    low.make(kind(node.name, (tensor,), node.outputs[0], arranged(weights), bias, window), channels_last(4))
-    note_integers(low, node, arranged, 0)
+    window = window_of(node, value, layers.kernel_of(weights))
+    made = layers.convolution(low, node, value, weights, _bias(low, node), groups, window)
+    _note_integers(low, node, layers.convolution_arrangement(groups), 0)
+    return made
 
 
-def gemm(low: Lowering, node: Node) -> None:
+def gemm(low: OnnxLowering, node: Node) -> Value:
     """Gemm."""
     if node.attributes.get("transA"):
         raise UnsupportedError("transA")
-    transposed = bool(node.attributes.get("transB"))
     alpha, beta = (np.float32(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
     if alpha != 1 and low.constant(operand(node, 1), "weights").steps is not None:
         raise UnsupportedError(f"alpha {alpha:g} of quantised weights")
-    weights = low.real(operand(node, 1), "weights")
-    if weights.ndim != 2:
-        raise ModelError(f"weights of shape {weights.shape}; expected two axes")
-    units = weights.shape[0 if transposed else 1]
-    bias = beta * _bias(low, operand(node, 2), units)
-    _dense(low, node, weights * alpha, bias, 0 if transposed else 1)
+    bias = _bias(low, node)
+    weights = alpha * low.real(operand(node, 1), "weights")
+    unit_axis = 0 if node.attributes.get("transB") else 1
+    return _dense(low, node, weights, None if bias is None else beta * bias, unit_axis)
 
 
-def matmul(low: Lowering, node: Node) -> None:
+def matmul(low: OnnxLowering, node: Node) -> Value:
     """MatMul with a constant on the right."""
-    weights = low.real(operand(node, 1), "right operand")
-    if weights.ndim != 2:
-        raise UnsupportedError(f"right operand of shape {weights.shape}; expected two axes")
-    _dense(low, node, weights, np.zeros(weights.shape[1], np.float32), 1)
+    return _dense(low, node, low.real(operand(node, 1), "right operand"), None, 1)
 
 
-def _dense(low: Lowering, node: Node, weights: Array, bias: Array, unit_axis: int) -> None:
-    """A dense layer over the last axis; a map that was flattened in another order has its weights moved about."""
+def _dense(low: OnnxLowering, node: Node, weights: Array, bias: Array | None, unit_axis: int) -> Value:
     value = low.value(node.inputs[0])
-    rank = value.indices.ndim
-    if rank < 2 or weights.size == 0 or weights.shape[1 - unit_axis] != value.shape[-1]:
-        raise ModelError(f"weights of shape {weights.shape} do not fit input {value.shape}")
-    order = None if rank > 2 or low.is_in_order(value.indices) else value.indices[0]
-    if order is not None and order.min() < 0:
-        raise UnsupportedError("it reads padding, which only a convolution may")
-
-    def arranged(values: NDArray[Any]) -> NDArray[Any]:
-        by_unit = values if unit_axis == 0 else values.T
-        if order is None:
-            return np.ascontiguousarray(by_unit)
-        moved = np.empty_like(by_unit)
-        moved[:, order] = by_unit
-        return np.ascontiguousarray(moved)
-
-    straight = tuple(range(rank))
-    tensor = low.read(value, straight) if order is None else low.reshaped(value.tensor, value.shape[1:])
-    low.make(FloatDense(node.name, (tensor,), node.outputs[0], arranged(weights), bias), straight)
-    note_integers(low, node, arranged, unit_axis)
+    made = layers.dense(low, node, value, weights if unit_axis == 0 else weights.T, bias)
+    arranged = layers.dense_arrangement(low, value)
+    _note_integers(low, node, lambda values: arranged(values if unit_axis == 0 else values.T), unit_axis)
+    return made
 
 
-def _bias(low: Lowering, name: str, channels: int) -> Array:
-    bias = low.real(name, "bias") if name else np.zeros(channels, np.float32)
-    try:
-        return np.array(np.broadcast_to(bias.ravel(), (channels,)))
-    except ValueError:
-        raise ModelError(f"bias of shape {bias.shape} for {channels} output channels") from None
+def _bias(low: OnnxLowering, node: Node) -> Array | None:
+    return low.real(node.inputs[2], "bias") if operand(node, 2) else None
 
 
-def note_integers(low: Lowering, node: Node, arranged: _Arranged, channel_axis: int) -> None:
+def _note_integers(
+    low: OnnxLowering, node: Node, arranged: Callable[[NDArray[Any]], NDArray[Any]], channel_axis: int
+) -> None:
     """Keep the integers that a layer's weights were, where all channels have one zero point and int8 holds it."""
     steps = low.constant(node.inputs[1], "weights").steps
     if steps is None or steps.values.dtype not in (np.int8, np.uint8):

@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Quant
+from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import Array, Constant, Lowering, Steps, Value, byte_offset
+from tinymbn.importers.onnx.lowering import Constant, OnnxLowering, Steps, byte_offset
 from tinymbn.importers.onnx.nodes.operands import operand
+from tinymbn.importers.weights import Array
 
 _INT8 = 3  # onnx.TensorProto.DataType
 
 
-def quantize(low: Lowering, node: Node) -> None:
+def quantize(low: OnnxLowering, node: Node) -> Constant | Value:
     """QuantizeLinear: a tensor of the graph gets its scale."""
     scales, zero_points = _scales(low, node)
     if zero_points is not None:
@@ -25,19 +27,18 @@ def quantize(low: Lowering, node: Node) -> None:
         dtype = np.dtype(np.int8 if node.attributes.get("output_dtype") == _INT8 else np.uint8)
     source = low.found.get(node.inputs[0])
     if isinstance(source, Constant):
-        low.set(node.outputs[0], Constant(_quantized(low, node, scales, zero_points, dtype)))
-        return
+        return Constant(_quantized(low, node, scales, zero_points, dtype))
     value = low.value(node.inputs[0])
     quant = _quant(scales, zero_points, dtype)
     if low.quants.setdefault(value.tensor, quant) != quant:
         # A Reshape to the shape that it has: what is left of it is the step from one scale to another.
-        name = low.invented(node.outputs[0]) if node.outputs[0] in low.shapes else node.outputs[0]
+        name = low.invented(node.output) if node.output in low.shapes else node.output
         value = Value(low.rescaled(value.tensor, name), value.indices)
         low.quants[value.tensor] = quant
-    low.set(node.outputs[0], value)
+    return value
 
 
-def dequantize(low: Lowering, node: Node) -> None:
+def dequantize(low: OnnxLowering, node: Node) -> Constant | Value:
     """DequantizeLinear: constants become real, and keep the integers that they were."""
     scales, zero_points = _scales(low, node)
     source = low.found.get(node.inputs[0])
@@ -46,8 +47,7 @@ def dequantize(low: Lowering, node: Node) -> None:
             raise ModelError(f'tensor "{node.inputs[0]}" is {source.values.dtype}; expected integers')
         zeros = np.zeros((), source.values.dtype) if zero_points is None else zero_points
         steps = Steps(source.values, scales, zeros, _axis(node, source.values.ndim))
-        low.set(node.outputs[0], Constant(steps.real(), steps))
-        return
+        return Constant(steps.real(), steps)
     value = low.value(node.inputs[0])
     known = low.quants.get(value.tensor)
     if known is None:  # an input that is quantised already
@@ -55,10 +55,10 @@ def dequantize(low: Lowering, node: Node) -> None:
         low.quants[value.tensor] = _quant(scales, zero_points, kind)
     elif zero_points is not None and known != _quant(scales, zero_points, zero_points.dtype):
         raise UnsupportedError("a scale or zero point that is not that of its QuantizeLinear")
-    low.set(node.outputs[0], value)
+    return value
 
 
-def _scales(low: Lowering, node: Node) -> tuple[Array, NDArray[Any] | None]:
+def _scales(low: OnnxLowering, node: Node) -> tuple[Array, NDArray[Any] | None]:
     """Scales and zero points of a QuantizeLinear or DequantizeLinear; None: it has none."""
     if node.attributes.get("block_size"):
         raise UnsupportedError("scales by block")
@@ -80,7 +80,7 @@ def _quant(scales: Array, zero_points: NDArray[Any] | None, dtype: np.dtype[Any]
 
 
 def _quantized(
-    low: Lowering, node: Node, scales: Array, zero_points: NDArray[Any] | None, dtype: np.dtype[Any]
+    low: OnnxLowering, node: Node, scales: Array, zero_points: NDArray[Any] | None, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     """Constants as integers, which a file may leave to be computed: rounded half to even, and cut off."""
     if dtype.kind not in "iu":

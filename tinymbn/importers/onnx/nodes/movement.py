@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from tinymbn.errors import UnsupportedError
+from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.constants import FLOATS, MOVEMENTS
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import Lowering, Value
+from tinymbn.importers.onnx.lowering import Constant, OnnxLowering
 from tinymbn.importers.onnx.nodes.operands import operand
 
 
-def nothing(low: Lowering, node: Node) -> None:
+def nothing(low: OnnxLowering, node: Node) -> Constant | Value:
     """Identity and Dropout."""
-    low.set(node.outputs[0], low.found[node.inputs[0]])
+    return low.found[node.inputs[0]]
 
 
-def cast(low: Lowering, node: Node) -> None:
+def cast(low: OnnxLowering, node: Node) -> Constant | Value:
     """Cast from one type of real numbers to another."""
     if node.attributes.get("to") not in FLOATS:
         raise UnsupportedError("to a type that is not float")
-    nothing(low, node)
+    return nothing(low, node)
 
 
-def move(low: Lowering, node: Node) -> None:
+def move(low: OnnxLowering, node: Node) -> Value:
     """Reshape, Flatten, Transpose, Squeeze, Unsqueeze."""
     value = low.value(node.inputs[0])
     rest = [low.constant(name, "operand").values if name else None for name in node.inputs[1:]]
-    low.set(node.outputs[0], Value(value.tensor, MOVEMENTS[node.op](node, value.indices, *rest)))
+    return low.move(node, value, MOVEMENTS[node.op](node, value.indices, *rest))
 
 
-def pad(low: Lowering, node: Node) -> None:
+def pad(low: OnnxLowering, node: Node) -> Value:
     """Pad with zeros, which the convolution that follows takes in."""
     value = low.value(node.inputs[0])
     rank = value.indices.ndim
@@ -51,4 +52,4 @@ def pad(low: Lowering, node: Node) -> None:
     around = [(0, 0)] * rank
     for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         around[axis] = (before, after)
-    low.set(node.outputs[0], low.padded(value, around))
+    return low.padded(value, around)

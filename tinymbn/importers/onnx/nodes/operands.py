@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import Order, Value, channels_last
 from tinymbn.layers import Padding, Window, same_padding
 
 
 def operand(node: Node, index: int) -> str:
     """The name of an operand; empty where it is left out."""
     return node.inputs[index] if index < len(node.inputs) else ""
-
-
-def map_order(value: Value) -> Order:
-    """The axes of a map (1, C, H, W) in the order that a float graph has them in; refuses what is no map."""
-    if value.indices.ndim != 4:
-        raise UnsupportedError(f"input of shape {value.shape}; expected (1, C, H, W)")
-    return channels_last(4)
 
 
 def pair(node: Node, name: str, default: tuple[int, int]) -> tuple[int, int]:
@@ -28,8 +21,9 @@ def pair(node: Node, name: str, default: tuple[int, int]) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def window_of(node: Node, size: tuple[int, int], kernel: tuple[int, int]) -> Window:
-    """The window over a map of this size, SAME made explicit."""
+def window_of(node: Node, value: Value, kernel: tuple[int, int]) -> Window:
+    """The window over a map, SAME made explicit."""
+    value.require_map()
     strides, dilations = pair(node, "strides", (1, 1)), pair(node, "dilations", (1, 1))
     if pair(node, "kernel_shape", kernel) != kernel:
         raise ModelError(f"kernel_shape {node.attributes['kernel_shape']} with weights of kernel {kernel}")
@@ -41,7 +35,7 @@ def window_of(node: Node, size: tuple[int, int], kernel: tuple[int, int]) -> Win
         return Window(kernel, strides, dilations)
     if rule not in ("SAME_UPPER", "SAME_LOWER"):
         raise ModelError(f"auto_pad {rule!r}")
-    p = same_padding(size, kernel, strides, dilations)
+    p = same_padding((value.shape[2], value.shape[3]), kernel, strides, dilations)
     lower = rule == "SAME_LOWER"  # the odd row and column before
     return Window(kernel, strides, dilations, Padding(p.bottom, p.top, p.right, p.left) if lower else p)
 
