@@ -19,7 +19,7 @@ Int8s = NDArray[np.int8]
 Pair = tuple[int, int]
 Clamp = tuple[int, int]  # least and greatest output
 
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+INT32_MAX = 2**31 - 1
 
 
 def wrap(x: int, bits: int = 32) -> int:

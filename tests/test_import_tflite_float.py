@@ -21,7 +21,7 @@ from tests.shared import SHARED, needs_shared
 from tests.test_quantize_command import write_pictures
 from tests.tflite_writer import TfliteWriter
 from tinymbn import load_model
-from tinymbn.errors import ModelError, TinymbnError, UnsupportedError
+from tinymbn.errors import FloatModelError, ModelError, TinymbnError, UnsupportedError
 from tinymbn.importers.tflite.float_model import OPERATORS, float_from_bytes
 from tinymbn.load import load_float
 from tinymbn.quantize import FloatInterpreter, fold
@@ -366,3 +366,21 @@ def test_every_operator_is_tried() -> None:
     tried = {"DEQUANTIZE", "CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D"}
     tried |= {"MEAN", "ADD", "SUB", "MUL", "DIV", "RELU", "RELU6", "RESHAPE", "SOFTMAX", "LOGISTIC"}
     assert set(OPERATORS) - tried == {"EXPAND_DIMS", "PADV2", "SQUEEZE"}  # as their int8 kin, and by the same functions
+
+
+def test_a_float_model_that_asks_for_its_shape_is_one(tmp_path: Path) -> None:
+    """What Keras writes of Flatten: integers, but no int8."""
+    w = TfliteWriter()
+    x, y = w.tensor("x", (1, 2, 3, 4), "float32"), w.tensor("y", (1, 24), "float32")
+    shapes = {"sizes": (4,), "batch": (), "to": (2,)}
+    sizes, batch, target = (w.tensor(name, shape, "int32") for name, shape in shapes.items())
+    w.operator("SHAPE", x, sizes, out_type="INT32")
+    ends = [w.constant(name, [value]) for name, value in (("begin", 0), ("end", 1), ("step", 1))]
+    w.operator("STRIDED_SLICE", [sizes, *ends], batch, shrink_axis_mask=1)
+    w.operator("PACK", [batch, w.constant("length", np.int32(24))], target, values_count=2, axis=0)
+    w.operator("RESHAPE", [x, target], y)
+    path = tmp_path / "m.tflite"
+    path.write_bytes(w.build(x, y))
+    with pytest.raises(FloatModelError):
+        load_model(path)
+    assert load_float(path).shapes["y"] == (24,)

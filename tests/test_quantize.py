@@ -35,10 +35,12 @@ from tinymbn.quantize import (
     Relu,
     Reshape,
     Window,
+    build,
     calibrate,
     convert,
     fold,
     min_max_ranges,
+    mobilenet_v1,
     quantize,
     same_padding,
 )
@@ -728,3 +730,21 @@ def test_the_weights_of_every_kind_keep_their_order() -> None:
             assert np.abs(weights.values / 127 * scales - before.weights).max() <= scales.max() / 127 * 0.51
             compared += 1
     assert compared == 8
+
+
+def test_labels_and_preprocessing_are_the_networks_own_if_nothing_else_is_said() -> None:
+    network = replace(build(mobilenet_v1(0.1), 32, 2), labels=("cat", "dog"))
+    pictures = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    made = quantize(network, pictures)
+    assert made.labels == ("cat", "dog")
+    assert made.input_tensor.scale == pytest.approx(2 / 255)
+    assert made.input_tensor.zero_point == -1
+    assert made.preprocessing.origin == "file"
+    assert quantize(network, pictures, labels=()).labels == ()
+
+
+def test_names_that_folding_invents_are_those_of_no_layer() -> None:
+    norm = BatchNorm("n", ("x",), "y", floats(4, 1), floats(1, 1), floats(3, 0), floats(1, 16), 0.0)
+    named = FloatGraph("g", "x", (2,), (norm, Relu("y/map", ("y",), "z")), ("z",))
+    names = [layer.name for layer in fold(named).layers]
+    assert len(set(names)) == len(names)

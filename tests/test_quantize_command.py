@@ -26,14 +26,16 @@ from tests.test_dataset import members
 from tinymbn import Interpreter, load_model
 from tinymbn.architectures import mobilenet_v1
 from tinymbn.dataset import open_dataset
-from tinymbn.image import load_picture, to_input
-from tinymbn.quantization import CalibrationPictures
+from tinymbn.image import load_picture, to_input, to_pixels
+from tinymbn.preprocessing import Preprocessing
+from tinymbn.quantization import CalibrationPictures, compare_layers
 from tinymbn.quantize import (
     FloatInterpreter,
     Histogram,
     Method,
     best_range,
     build,
+    calibrate,
     fold,
     observe,
     save_float_model,
@@ -315,3 +317,26 @@ def test_a_constant_has_a_range(method: Method, value: float) -> None:
     histogram.add(np.full(5000, value, np.float32))
     kept = best_range(histogram, method)
     assert kept.low <= np.float32(value) <= kept.high
+
+
+@pytest.mark.parametrize("edges", [(-1.0, 1.0), (0.0, 1.0), (1.0, 2.0)])
+def test_layers_are_compared_on_what_run_gives_the_int8_network(
+    edges: tuple[float, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pictures(Path("pictures"))
+    network = build(mobilenet_v1(0.1), 32, 4, preprocessing=Preprocessing.of_range(*edges, origin="file"))
+    found = CalibrationPictures(network, network.preprocessing, Path("pictures"), None)
+    calibration = calibrate(network, found)
+    made = calibration.convert()
+    shown = compare_layers(calibration, made, found.first)[-1]
+    output, signal, noise = made.output_tensors[0], 0.0, 0.0
+    for path in sorted(Path("pictures").iterdir()):
+        int8 = np.asarray(Interpreter(made).run(to_input(load_picture(path), made)), np.float64)
+        table = network.preprocessing.real_values(3)
+        assert table is not None
+        pixels = to_pixels(load_picture(path), (32, 32, 3), network.preprocessing)
+        real = np.asarray(FloatInterpreter(network).run(table[np.arange(3), pixels]), np.float64)
+        signal += (real**2).sum()
+        noise += (((int8 - output.zero_point) * output.scale - real) ** 2).sum()
+    assert shown.sqnr_db == pytest.approx(10 * np.log10(signal / noise), abs=0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tinymbn.dataset import open_dataset
 from tinymbn.errors import DatasetError, ImageError, ModelError
 from tinymbn.files import require_file
 from tinymbn.graph import Graph
-from tinymbn.image import load_picture, to_pixels
+from tinymbn.image import load_picture, pixel_table, to_pixels
 from tinymbn.inference import find_pictures
 from tinymbn.interpreter import Interpreter
 from tinymbn.preprocessing import Preprocessing
@@ -37,10 +37,12 @@ class CalibrationPictures:
     Attributes:
         graph: whose input.
         preprocessing: from picture to real values.
+        paths: a folder, a picture, or a data set.
+        most: how many to take at most; None: all.
         count: of pictures, the unreadable ones included.
         used: so far.
         skipped: that could not be read, so far; each has been complained of.
-        first: some, kept.
+        first: eight at most, as pixels (H, W, C) and as real values.
     """
 
     graph: FloatGraph
@@ -50,7 +52,7 @@ class CalibrationPictures:
     count: int = 0
     used: int = 0
     skipped: int = 0
-    first: list[Array] = field(default_factory=list)
+    first: list[tuple[NDArray[np.uint8], Array]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         shape = self.graph.input_shape
@@ -97,7 +99,7 @@ class CalibrationPictures:
             pixels = to_pixels(picture, (height, width, channels), self.preprocessing)
             real: Array = self._table[np.arange(channels), pixels]
             if len(self.first) < _KEPT:
-                self.first.append(real)
+                self.first.append((pixels, real))
             yield real
             self.used += 1
 
@@ -123,15 +125,22 @@ class LayerQuality:
     sqnr_db: float
 
 
-def compare_layers(calibration: Calibration, quantized: Graph, pictures: list[Array]) -> list[LayerQuality]:
-    """Each layer of a network and of its int8 one on the same pictures, in running order."""
+def compare_layers(
+    calibration: Calibration, quantized: Graph, pictures: Sequence[tuple[NDArray[np.uint8], Array]]
+) -> list[LayerQuality]:
+    """Each layer of a network and of its int8 one on the same pictures, in running order.
+
+    Args:
+        calibration: of the network.
+        quantized: what was made of it.
+        pictures: as pixels, which the int8 network is given as ``tinymbn run`` gives them, and as real values.
+    """
     graph = calibration.graph
     float_interpreter, interpreter = FloatInterpreter(graph), Interpreter(quantized)
     signal, noise, outside, elements = (dict.fromkeys(graph.shapes, 0.0) for _ in range(4))
-    tensor = quantized.input_tensor
-    for picture in pictures:
-        steps = np.rint(picture / np.float32(tensor.scale)) + tensor.zero_point
-        x = np.clip(steps, -128, 127).astype(np.int8)
+    table = pixel_table(quantized)
+    for pixels, picture in pictures:
+        x = table[np.arange(len(table)), pixels]
         for (layer, real), (_, output) in zip(float_interpreter.steps(picture), interpreter.steps(x), strict=True):
             made = quantized.tensors[layer.output]
             values = (output.astype(np.float64) - made.zero_point) * made.scale

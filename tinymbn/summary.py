@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from tinymbn import labels
 from tinymbn.graph import Graph, Tensor
 from tinymbn.image import pixel_table
-from tinymbn.layers import AnyLayer, Lookup
+from tinymbn.layers import AnyLayer, Lookup, Shape
 from tinymbn.layers.windowed import Windowed
+from tinymbn.preprocessing import Preprocessing
 from tinymbn.terminal import shape_text
 
 if TYPE_CHECKING:
@@ -37,22 +38,52 @@ def preprocessing_text(graph: Graph) -> str:
     tensor, how = graph.input_tensor, graph.preprocessing
     if len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3):
         return f"no picture fits; give a .npy array, {tensor.dtype} of shape {tensor.shape}"
-    height, width, channels = tensor.shape
-    colours = "grey" if channels == 1 else how.channel_order.upper()
-    fit = "squashed" if how.resize == "squash" else "centre crop"
     table = pixel_table(graph)
-    if how.mean is not None and how.std is not None:
-        mean, std = (",".join(f"{v:g}" for v in values) for values in (how.mean, how.std))
-        formula = f"(pixel - {mean}) / {std}"
-    else:
-        formula = {"uint8": "pixel", "int8": "pixel - 128", "float32": "the int8 range"}[tensor.dtype]
+    ends = {"uint8": "pixel", "int8": "pixel - 128", "float32": "the int8 range"}[tensor.dtype]
+    formula = _formula(how) or ends
     reach = f"{table.min():.4g} to {table.max():.4g}"
     origin = {
         "guess": "a guess; to say otherwise: tinymbn import --input-range or --mean and --std",
         "file": "the file says so",
         "user": "given at import",
     }[how.origin]
-    return f"{width} wide, {height} high, {colours}, {fit}; {formula}: {reach} ({origin})"
+    return f"{_fitting(tensor.shape, how)}; {formula}: {reach} ({origin})"
+
+
+def float_preprocessing_text(graph: FloatGraph) -> str:
+    """The same of a float network, which may not say what a pixel's value is."""
+    shape, how = graph.input_shape, graph.preprocessing
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        return f"no picture fits shape {shape}"
+    table = how.real_values(shape[2])
+    if table is None:
+        return f"{_fitting(shape, how)}; its values are not known: quantize --input-range, or --mean and --std"
+    origin = "a guess" if how.origin == "guess" else "the file says so"
+    return f"{_fitting(shape, how)}; {_formula(how)}: {table.min():.4g} to {table.max():.4g} ({origin})"
+
+
+def _fitting(shape: Shape, how: Preprocessing) -> str:
+    height, width, channels = shape
+    colours = "grey" if channels == 1 else how.channel_order.upper()
+    return f"{width} wide, {height} high, {colours}, {'squashed' if how.resize == 'squash' else 'centre crop'}"
+
+
+def _formula(how: Preprocessing) -> str:
+    """From pixel to real value; empty if it is not said."""
+    if how.mean is None or how.std is None:
+        return ""
+    mean, std = (",".join(f"{v:g}" for v in values) for values in (how.mean, how.std))
+    return f"(pixel - {mean}) / {std}"
+
+
+def _preprocessing_values(how: Preprocessing) -> dict[str, Any]:
+    return {
+        "resize": how.resize,
+        "channel_order": how.channel_order,
+        "mean": how.mean,
+        "std": how.std,
+        "origin": how.origin,
+    }
 
 
 def tensor_values(tensor: Tensor) -> dict[str, Any]:
@@ -69,7 +100,6 @@ def tensor_values(tensor: Tensor) -> dict[str, Any]:
 
 def model_values(graph: Graph) -> dict[str, Any]:
     """A model for JSON: everything but the numbers in its weights."""
-    how = graph.preprocessing
     return {
         "schema": SCHEMA,
         "name": graph.name,
@@ -79,13 +109,7 @@ def model_values(graph: Graph) -> dict[str, Any]:
             tensor_values(tensor) | {"class_scores": labels.class_count(graph, tensor.name) > 0}
             for tensor in graph.output_tensors
         ],
-        "preprocessing": {
-            "resize": how.resize,
-            "channel_order": how.channel_order,
-            "mean": how.mean,
-            "std": how.std,
-            "origin": how.origin,
-        },
+        "preprocessing": _preprocessing_values(graph.preprocessing),
         "labels": list(graph.labels),
         "macs": graph.macs,
         "parameters": graph.parameters,
@@ -117,6 +141,7 @@ def float_model_values(graph: FloatGraph) -> dict[str, Any]:
         "name": graph.name,
         "input": {"name": graph.input, "type": "float32", "shape": list(graph.input_shape)},
         "outputs": [{"name": name, "type": "float32", "shape": list(shapes[name])} for name in graph.outputs],
+        "preprocessing": _preprocessing_values(graph.preprocessing),
         "labels": list(graph.labels),
         "macs": graph.macs,
         "parameters": graph.parameters,

@@ -13,7 +13,7 @@ from tinymbn.graph import Graph, Tensor
 from tinymbn.inference import LayerOutput, LayerTime
 from tinymbn.layers import AnyLayer
 from tinymbn.quantize.float_graph import FloatGraph
-from tinymbn.summary import kind_text, preprocessing_text
+from tinymbn.summary import float_preprocessing_text, kind_text, preprocessing_text
 from tinymbn.terminal import printable, shape_text
 
 
@@ -68,6 +68,7 @@ def print_float_model(graph: FloatGraph) -> None:
     facts.add_row("input", f"{printable(graph.input)}: float32 {shape_text(graph.input_shape)}")
     for name in graph.outputs:
         facts.add_row("output", f"{printable(name)}: float32 {shape_text(graph.shapes[name])}")
+    facts.add_row("picture", float_preprocessing_text(graph))
     facts.add_row("to run it", "quantise it first: tinymbn quantize MODEL --calibrate PICTURES -o model.npz")
     show(console, facts)
     print()

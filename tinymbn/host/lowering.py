@@ -381,8 +381,8 @@ class _Lowering:
             b_zero=b.zero_point + self._isa.offset,
             constants=self._builder.constant(np.concatenate(constants)),
             **output_parameters(output),
-            # Both terms together have 29 bits; with so great a zero point before the shift they may have 32.
-            exactly=int(layer.output_shift < -21),
+            # 2**29 of both terms, half of 2**22 and a zero point of 255 * 2**22 have 31 bits.
+            exactly=int(layer.output_shift < -22),
             a_multiplier=layer.a_multiplier,
             a_shift=layer.a_shift,
             b_multiplier=layer.b_multiplier,

@@ -23,7 +23,6 @@ from tinymbn.quantize.calibration import Observed
 from tinymbn.quantize.float_graph import FloatGraph
 from tinymbn.quantize.float_layers import (
     AnyFloatLayer,
-    FloatActivation,
     FloatConv2D,
     FloatDepthwise,
     FloatWeighted,
@@ -36,7 +35,6 @@ Factors = NDArray[np.float32]
 _HEADROOM = 1.5
 # What is smaller than a sixteenth of the range was hardly used by the network; unseen pictures may wake it.
 _MOST = 16.0
-_SCALABLE: tuple[FloatActivation, ...] = ("none", "relu", "relu6")
 
 
 def equalize(
@@ -44,8 +42,9 @@ def equalize(
 ) -> tuple[FloatGraph, dict[str, Factors]]:
     """The same network with scaled channels, and the factors of each tensor whose channels were scaled.
 
-    Tensors between two layers with weights are scaled, where nothing else reads them. To the last bit, both networks
-    give the same output for whatever keeps scaled channels below the headroom; every calibration picture does.
+    Tensors between two layers with weights are scaled, where nothing else reads them. But for weights that become
+    subnormal, both networks give the same output to the last bit for whatever keeps scaled channels below the headroom;
+    every calibration picture does.
 
     Args:
         graph: as ``fold`` leaves it.
@@ -64,8 +63,6 @@ def equalize(
         tensor = layer.inputs[0]
         maker: AnyFloatLayer | None = layers[maker_of[tensor]] if tensor in maker_of else None
         if not isinstance(layer, FloatWeighted) or not isinstance(maker, FloatWeighted) or readers[tensor] > 1:
-            continue
-        if maker.activation not in _SCALABLE:
             continue
         factors = _factors(maker, layer, seen[tensor], ranges[tensor])
         if (factors == 1).all():

@@ -33,6 +33,7 @@ def fold(graph: FloatGraph, *, keep: Iterable[str] = ()) -> FloatGraph:
     readers.update(dict.fromkeys(keep, 2))
     layers: list[AnyFloatLayer] = []
     maker_of: dict[str, int] = {}  # tensor -> position of the layer that makes it
+    taken = {*graph.shapes, *(layer.name for layer in graph.layers)}
     for layer in graph.layers:
         source = layer.inputs[0]
         position = maker_of.get(source)
@@ -40,7 +41,7 @@ def fold(graph: FloatGraph, *, keep: Iterable[str] = ()) -> FloatGraph:
         if position is not None and fused is not None:
             layers[position] = fused
         else:
-            layers += _alone(layer, graph.shapes[source], graph.shapes)
+            layers += _alone(layer, graph.shapes[source], taken)
             position = len(layers) - 1
         maker_of[layer.output] = position
     return replace(graph, layers=tuple(layers))

@@ -121,7 +121,8 @@ def _require_all(graph: FloatGraph, quants: Mapping[str, Quant], weights: Mappin
         if layer.name in weights and weights[layer.name] is None
     ]
     if problems:
-        raise UnsupportedError(f"{len(problems)} tensors that are not quantised: {'; '.join(problems)}")
+        what = "tensors that are" if len(problems) > 1 else "tensor that is"
+        raise UnsupportedError(f"{len(problems)} {what} not quantised: {'; '.join(problems)}")
 
 
 def _converted(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 BINS = 2048
 LEVELS = 256  # of an int8
-PERCENTILE = 99.99  # of values that the percentile's range keeps
+PERCENTILE = 99.99  # of values that the percentile's range keeps at each of its ends
 
 Method = Literal["minmax", "percentile", "mse", "kl"]
 
@@ -85,10 +85,10 @@ def best_range(histogram: Histogram, method: Method) -> Range:
 
     Args:
         histogram: of a tensor's values.
-        method: "minmax": all values; "percentile": all but one in ten thousand; "mse": that of the least mean squared
-            error of rounding and clipping; "kl": that whose quantised distribution diverges least from the real one
-            (Migacz 2017, 8-bit inference with TensorRT). Of fewer values than there are bins, as of a dense layer on
-            some pictures, a distribution says nothing: all are kept.
+        method: "minmax": all values; "percentile": all but one in ten thousand at either end; "mse": that of the least
+            mean squared error of rounding and clipping; "kl": that whose quantised distribution diverges least from the
+            real one (Migacz 2017, 8-bit inference with TensorRT). Of fewer values than there are bins, as of a dense
+            layer on some pictures, a distribution says nothing: all are kept.
     """
     if histogram.counts.sum() < BINS:
         return histogram.range

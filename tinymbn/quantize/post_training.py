@@ -40,8 +40,9 @@ class Calibration:
         """How many channels of a tensor were multiplied by more than 1."""
         return int((self.factors[tensor] > 1).sum()) if tensor in self.factors else 0
 
-    def convert(self, *, labels: Sequence[str] = (), correct_biases: bool = True) -> Graph:
+    def convert(self, *, labels: Sequence[str] | None = None, correct_biases: bool = True) -> Graph:
         """The int8 Graph; arguments as ``quantize``."""
+        labels = self.graph.labels if labels is None else labels
         means = {name: observed.mean for name, observed in self.seen.items()} if correct_biases else None
         return convert(self.graph, self.ranges, means=means, labels=labels, preprocessing=self.preprocessing)
 
@@ -62,7 +63,7 @@ def calibrate(
         preprocessing = Preprocessing.of_range(*input_range, origin="file")
     seen = observe(folded, pictures, progress)
     chosen = ranges(seen, method)
-    preprocessing = preprocessing or Preprocessing()
+    preprocessing = preprocessing or graph.preprocessing
     table = preprocessing.real_values(graph.input_shape[-1])
     if table is not None:
         low, high = chosen[folded.input] = Range(float(table.min()), float(table.max()))
@@ -80,7 +81,7 @@ def quantize(
     *,
     input_range: tuple[float, float] | None = None,
     preprocessing: Preprocessing | None = None,
-    labels: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
     method: Method = "mse",
     equalized: bool = True,
     correct_biases: bool = True,
@@ -91,11 +92,11 @@ def quantize(
     Args:
         graph: the trained network.
         pictures: what calibrates the activations: real values, each (H, W, C); read once, one at a time.
-        input_range: the real values of pixels 0 and 255. With it the int8 input is pixel - 128; without it
-            the input's range is calibrated like any other tensor's.
-        preprocessing: from picture to real values, in place of ``input_range``; what it says of resizing and the order
-            of channels is kept.
-        labels: of the classes.
+        input_range: the real values of pixels 0 and 255, in place of ``preprocessing``. If 0 lies between them, the
+            int8 input is pixel - 128.
+        preprocessing: from picture to real values; None: the network's own. Where it gives none, the input's range is
+            calibrated like any other tensor's.
+        labels: of the classes; None: the network's own.
         method: how the range of a tensor is chosen, see ``histogram.best_range``.
         equalized: whether channels are scaled so that small ones use more of int8's steps, see ``equalization``.
         correct_biases: whether biases make up for what rounding the weights changes on the average.

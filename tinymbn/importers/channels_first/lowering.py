@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Quant
+from tinymbn.importers.pixels import guessed_preprocessing
 from tinymbn.importers.weights import Array
 from tinymbn.layers import Padding, Reshape, Shape
 from tinymbn.quantize import AnyFloatLayer, FloatGraph
@@ -130,7 +131,15 @@ class Lowering:
             if layer.output in wanted:
                 wanted.update(layer.inputs)
                 needed.append(layer)
-        return FloatGraph(name, self.input, self.shapes[self.input], tuple(reversed(needed)), tuple(outputs))
+        layers = tuple(reversed(needed))
+        return FloatGraph(
+            name,
+            self.input,
+            self.shapes[self.input],
+            layers,
+            tuple(outputs),
+            preprocessing=guessed_preprocessing(layers),
+        )
 
     # ---------------------------------------------------------------------------------- what layers read
 

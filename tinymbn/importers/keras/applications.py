@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinymbn.architectures import Stage, mobilenet_v1, mobilenet_v2, with_channels
 from tinymbn.errors import ModelError, OptionError, UnsupportedError
 from tinymbn.importers.keras.file import KerasFile, arrays_by_class, arrays_in_order, is_numbered
+from tinymbn.importers.weights import Array
 from tinymbn.quantize import FloatGraph, build
-
-Array = NDArray[np.float32]
 
 _ORDER = ("depthwise_kernel", "kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")
 _NORM = ("gamma", "beta", "mean", "variance")

@@ -58,7 +58,9 @@ def _to_graph(program: Program, name: str) -> FloatGraph:
         if not problems:
             raise  # otherwise it may follow from what stands in for what is not known
     if problems:
-        raise UnsupportedError(f"{len(problems)} nodes that tinymbn does not know: {'; '.join(problems)}")
+        raise UnsupportedError(
+            f"{len(problems)} node{'s' if len(problems) > 1 else ''} that tinymbn does not know: {'; '.join(problems)}"
+        )
     return lowering.graph(name, outputs)
 
 

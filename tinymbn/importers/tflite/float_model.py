@@ -14,7 +14,7 @@ from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.files import read_file
 from tinymbn.importers.pixels import guessed_preprocessing
 from tinymbn.importers.scaling import Arithmetic, factor_and_offset, scaled
-from tinymbn.importers.tflite.file import Operator, TfliteFile, parse
+from tinymbn.importers.tflite.file import Operator, parse
 from tinymbn.importers.tflite.float_lowering import FloatLowering
 from tinymbn.importers.tflite.metadata import normalization, read_labels
 from tinymbn.importers.tflite.model import MAX_FILE_BYTES
@@ -29,7 +29,7 @@ from tinymbn.importers.tflite.operators.operands import (
     window,
 )
 from tinymbn.importers.tflite.tensors import without_batch
-from tinymbn.importers.tflite.walk import listing, lower, require_one_input
+from tinymbn.importers.tflite.walk import is_quantized, listing, lower, require_one_input
 from tinymbn.layers import AveragePool, MaxPool, Padding, Reshape
 from tinymbn.quantize import (
     FloatAdd,
@@ -64,7 +64,7 @@ def import_float_tflite(path: str | os.PathLike[str]) -> FloatGraph:
 def float_from_bytes(data: bytes, file_name: str) -> FloatGraph:
     """The float graph in a ``.tflite`` file's bytes; raises as ``import_float_tflite``."""
     file = parse(data)
-    if _is_quantized(file):
+    if is_quantized(file):
         raise UnsupportedError("already int8, so there is nothing to quantise: tinymbn import MODEL -o model.npz")
     tensor = require_one_input(file)
     low = FloatLowering(file)
@@ -81,12 +81,6 @@ def float_from_bytes(data: bytes, file_name: str) -> FloatGraph:
         outputs=tuple(low.input(index) for index in file.outputs),
         labels=read_labels(data),
         preprocessing=normalization(file.metadata, shape[-1]) or guessed_preprocessing(low.layers),
-    )
-
-
-def _is_quantized(file: TfliteFile) -> bool:
-    return any(
-        tensor.dtype in ("int8", "uint8") and tensor.values is None and len(tensor.scales) for tensor in file.tensors
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from tinymbn.errors import FloatModelError, ModelError, UnsupportedError
 from tinymbn.files import read_file
 from tinymbn.graph import Graph, Source
-from tinymbn.importers.tflite.file import TfliteFile, parse
+from tinymbn.importers.tflite.file import parse
 from tinymbn.importers.tflite.lowering import Lowering
 from tinymbn.importers.tflite.metadata import read_labels, read_preprocessing
 from tinymbn.importers.tflite.operators import OPERATORS
-from tinymbn.importers.tflite.walk import listing, lower, require_one_input
+from tinymbn.importers.tflite.walk import is_quantized, listing, lower, require_one_input
 
 MAX_FILE_BYTES = 1 << 28
 
@@ -41,7 +41,7 @@ def from_bytes(data: bytes, file_name: str) -> Graph:
     low.begin(file.inputs[0])
     problems = lower(low, OPERATORS)
     if problems:
-        raise FloatModelError if _is_float(file) else UnsupportedError(listing(problems, OPERATORS))
+        raise UnsupportedError(listing(problems, OPERATORS)) if is_quantized(file) else FloatModelError
     outputs = low.end()
     graph = Graph(
         name=Path(file_name).stem,
@@ -54,9 +54,3 @@ def from_bytes(data: bytes, file_name: str) -> Graph:
         source=Source(file_name, file.sha256),
     )
     return read_preprocessing(file.metadata, graph)
-
-
-def _is_float(file: TfliteFile) -> bool:
-    return not any(
-        len(tensor.scales) or (tensor.dtype != "float32" and tensor.values is None) for tensor in file.tensors
-    )

@@ -44,6 +44,11 @@ def require_one_input(file: TfliteFile) -> FileTensor:
     return tensor
 
 
+def is_quantized(file: TfliteFile) -> bool:
+    """Whether activations are integers with a scale; those of shapes have none, and weights alone may be."""
+    return any(len(tensor.scales) and tensor.dtype != "float32" and tensor.values is None for tensor in file.tensors)
+
+
 def lower(low: L, operators: Mapping[str, Callable[[L, Operator], None]]) -> list[Problem]:
     """Lower all operators in order; those that are not supported are returned, and what reads them is left out.
 

@@ -185,7 +185,6 @@ def _make_taps(*, raw: bool) -> Any:
 
 _ANY_WINDOW, _RAW_WINDOW = _make_taps(raw=False), _make_taps(raw=True)
 _BLOCK_GROUP_WEIGHTS = VECTORS_A_BLOCK * 4 * LANES
-_WINDOW_GROUPS = host.SET.window_groups
 
 
 def _make_sweep(stride: int, outputs: int, terms: int) -> Any:

@@ -19,7 +19,7 @@ Builder = Any
 Value = Any
 VectorType = Any
 
-I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 LANES = host.SET.lanes
 ACCUMULATOR = ir.VectorType(I32, LANES)
 _WIDE = ir.VectorType(I64, LANES // 2)
