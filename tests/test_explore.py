@@ -137,6 +137,11 @@ def test_the_table_and_the_picture(run: Run) -> None:
     assert Path("plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_network_that_is_named_twice_is_planned_once(run: Run) -> None:
+    options = ("--board", "pico", "--alphas", "0.1,0.10", "--resolutions", "32,32", "--classes", 3)
+    assert len(explored(run, *options)) == 1
+
+
 def test_several_processes_give_the_same(run: Run) -> None:
     options = ("explore", "--board", "pico", "--alphas", "0.1,0.25", "--resolutions", "32,48", "--classes", 3, "--json")
     assert run(*options, "--jobs", 2).out == run(*options, "--jobs", 1).out
@@ -150,6 +155,9 @@ def test_several_processes_give_the_same(run: Run) -> None:
         (("--board", "stm32f7", "--alphas", "a"), "'a'; expected numbers"),
         (("--board", "stm32f7", "--alphas", "0"), "alpha 0; expected a number over 0"),
         (("--board", "stm32f7", "--resolutions", "0"), "resolution 0; expected 1 to 4096"),
+        (("--board", "stm32f7", "--resolutions", "96.5"), "--resolutions: '96.5'; expected whole numbers"),
+        (("--board", "stm32f7", "--max-ms", "inf"), "inf; expected a number of milliseconds"),
+        (("--board", "stm32f7", "--max-ms", "nan"), "nan; expected a number of milliseconds"),
         (("--board", "stm32f7", "--plot", "x.jpg"), "expected a name that ends in .png or .svg"),
     ],
 )

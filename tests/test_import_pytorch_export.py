@@ -319,6 +319,36 @@ def test_what_is_not_computed_is_said(forward: Callable[..., Any], message: str,
         import_exported(path)
 
 
+@pytest.mark.parametrize(
+    "copied",
+    [
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+        lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+        lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+        lambda x: x.to(memory_format=torch.channels_last),
+        lambda x: x.to(torch.float32, copy=True),
+        lambda x: x.permute(0, 2, 3, 1).reshape(1, 2, 8, 8).reshape(1, 4, 4, 8).permute(0, 3, 1, 2),
+    ],
+)
+def test_what_may_be_a_copy_is_not_taken_for_what_was_changed(copied: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Whether PyTorch copies hangs on how tensors lie in memory, which the file does not say."""
+
+    def forward(s: Any, x: Any) -> Any:
+        x = s.c(x)
+        kept = copied(x)
+        return functional.relu_(x) + kept
+
+    path = exported(Net(forward, c=conv()).eval(), (1, 3, 6, 6), tmp_path / "net.pt2")
+    with pytest.raises(UnsupportedError, match="which relu_ has changed in its place"):
+        import_exported(path)
+    # Nothing is in doubt where the other is not read again.
+    network = Net(lambda s, x: functional.relu_(copied(s.c(x))), c=conv()).eval()
+    graph = import_exported(exported(network, (1, 3, 6, 6), tmp_path / "net.pt2"))
+    x = torch.rand(1, 3, 6, 6)
+    found = FloatInterpreter(graph).run(x[0].permute(1, 2, 0).numpy())
+    np.testing.assert_allclose(found, network(x)[0].detach().permute(1, 2, 0).numpy(), atol=1e-5)
+
+
 def test_a_network_in_training_mode_is_refused(tmp_path: Path) -> None:
     network = nn.Sequential(conv(), nn.BatchNorm2d(8), nn.Dropout())
     for decomposed in (False, True):

@@ -340,3 +340,17 @@ def test_layers_are_compared_on_what_run_gives_the_int8_network(
         signal += (real**2).sum()
         noise += (((int8 - output.zero_point) * output.scale - real) ** 2).sum()
     assert shown.sqnr_db == pytest.approx(10 * np.log10(signal / noise), abs=0.05)
+
+
+def test_a_report_replaces_no_picture(run: Run) -> None:
+    write_model(Path("net.npz"))
+    write_pictures(Path("pictures"))
+    before = Path("pictures/0.png").read_bytes()
+    refused = run("quantize", "net.npz", "--calibrate", "pictures", "-o", "m.npz", "--report", "pictures/0.png")
+    assert refused.code == 2
+    assert "pictures/0.png: expected a name that ends in .html" in refused.err
+    assert Path("pictures/0.png").read_bytes() == before
+
+
+def test_a_seed_is_not_negative(run: Run) -> None:
+    assert run("new", "--seed", -1, "-o", "x.npz").code == 2

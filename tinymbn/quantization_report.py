@@ -27,7 +27,8 @@ def print_qualities(qualities: Sequence[LayerQuality], most: int) -> None:
         numbered=False,
     )
     if len(worst) < len(qualities):
-        print(f"... and {len(qualities) - len(worst)} that are nearer")
+        rest = len(qualities) - len(worst)
+        print(f"... and {rest} that {'is' if rest == 1 else 'are'} nearer")
 
 
 def values(

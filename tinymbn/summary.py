@@ -72,7 +72,7 @@ def _formula(how: Preprocessing) -> str:
     """From pixel to real value; empty if it is not said."""
     if how.mean is None or how.std is None:
         return ""
-    mean, std = (",".join(f"{v:g}" for v in values) for values in (how.mean, how.std))
+    mean, std = (",".join(f"{v + 0.0:g}" for v in values) for values in (how.mean, how.std))  # no -0
     return f"(pixel - {mean}) / {std}"
 
 

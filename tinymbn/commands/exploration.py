@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import closing
 from pathlib import Path
 
@@ -15,11 +16,19 @@ _ALPHAS = "0.25,0.5,0.75,1"
 _RESOLUTIONS = "96,128,160,192,224"
 
 
-def _numbers(text: str, kind: type[float] | type[int]) -> tuple[float, ...]:
+def _numbers(option: str, text: str, kind: type[float] | type[int]) -> tuple[float, ...]:
+    """Each number once, in the order in which they are given."""
     try:
-        return tuple(kind(number) for number in text.split(","))
+        return tuple(dict.fromkeys(kind(number) for number in text.split(",")))
     except ValueError:
-        raise click.BadParameter(f"{text!r}; expected numbers with commas between them") from None
+        what = "whole numbers" if kind is int else "numbers"
+        raise click.BadParameter(f"{text!r}; expected {what} with commas between them", param_hint=option) from None
+
+
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value}; expected a number of milliseconds")
+    return value
 
 
 @click.command()
@@ -30,7 +39,11 @@ def _numbers(text: str, kind: type[float] | type[int]) -> tuple[float, ...]:
 @click.option("--classes", type=int, default=1000, metavar="N", help="Default: 1000.")
 @click.option("--channels", type=click.Choice(["1", "3"]), default="3", help="Of a picture. Default: 3.")
 @click.option(
-    "--max-ms", type=click.FloatRange(min=0, min_open=True), metavar="MS", help="What takes longer does not fit."
+    "--max-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
+    metavar="MS",
+    help="What takes longer does not fit.",
 )
 @click.option("--plot", type=arguments.FILE, metavar="FILE.png", help="Draw accuracy against time; .png or .svg.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Networks at a time. Default: one a core.")
@@ -71,8 +84,8 @@ def explore(
     points = [
         Point(name, alpha, int(resolution))
         for name in (NAMES if arch == "all" else (arch,))
-        for alpha in _numbers(alphas, float)
-        for resolution in _numbers(resolutions, int)
+        for alpha in _numbers("--alphas", alphas, float)
+        for resolution in _numbers("--resolutions", resolutions, int)
     ]
     task = Task(classes, int(channels), max_ms)
     found: list[Candidate] = []

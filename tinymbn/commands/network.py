@@ -21,7 +21,7 @@ from tinymbn.errors import InterruptError
 @click.option("--resolution", type=int, default=224, metavar="R", help="Height and width of a picture. Default: 224.")
 @click.option("--classes", type=int, default=1000, metavar="N", help="Default: 1000.")
 @click.option("--channels", type=click.Choice(["1", "3"]), default="3", help="Of a picture. Default: 3.")
-@click.option("--seed", type=int, default=0, metavar="N", help="Of the random weights. Default: 0.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Of the random weights. Default: 0.")
 @click.option(
     "-o", "--output", type=arguments.FILE, required=True, metavar="FILE.npz", help="The float model to write."
 )
@@ -92,6 +92,8 @@ def quantize(
         arguments.require_other_file(report, [model, labels_file, calibrate])
         if report.resolve() == output.resolve():
             raise arguments.usage(f"{report}: the model goes there; --report wants a file of its own")
+        if report.suffix.lower() not in (".html", ".htm"):  # so that it is none of the pictures
+            raise arguments.usage(f"{report}: expected a name that ends in .html")
     from tinymbn import quantization, quantization_report, terminal
     from tinymbn.labels import load_class_labels
     from tinymbn.load import load_float

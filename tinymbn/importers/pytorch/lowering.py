@@ -48,7 +48,10 @@ class ProgramLowering(Lowering):
         super().__init__(name for node in program.nodes for name in (node.name, node.output))
         self.program = program
         self._found: dict[str, Value | Parameter] = {}
-        self._memory: dict[str, str] = {}  # the same for what PyTorch has in one place: a change of one changes all
+        self._memory: dict[str, str] = {}  # the same for what PyTorch may have in one place
+        self._place: dict[
+            str, str
+        ] = {}  # the same for what it has in one place for certain: a change of one changes all
         self._changed: dict[str, str] = {}  # views that are no more what they were, by the node that changed them
         if len(program.inputs) != 1:
             raise UnsupportedError(f"it has {len(program.inputs)} inputs; expected one")
@@ -149,7 +152,9 @@ class ProgramLowering(Lowering):
         shape = self.program.shape(node.output)
         self._found[node.output] = self.given(node.output, shape, self._order(shape))
 
-    def keep(self, node: Node, made: Value | Parameter, source: Reference | None, *, changes: bool) -> None:
+    def keep(
+        self, node: Node, made: Value | Parameter, source: Reference | None, *, changes: bool, may_copy: bool
+    ) -> None:
         """Let a node make this.
 
         Args:
@@ -157,6 +162,7 @@ class ProgramLowering(Lowering):
             made: its output.
             source: what its output has the memory of; None: it has its own.
             changes: whether the node changes that memory, by whatever name it is read.
+            may_copy: whether the output may have memory of its own after all.
         """
         shape = self.program.shape(node.output)
         if not self.program.is_float(node.output):
@@ -165,13 +171,15 @@ class ProgramLowering(Lowering):
             raise ModelError(f'layer "{node.name}": it makes {made.shape}, and the file has {shape}')
         self.spend(math.prod(shape))
         memory = node.output if source is None else self._memory.get(source.name, source.name)
+        place = node.output if source is None or may_copy else self._place.get(source.name, source.name)
         if changes and isinstance(made, Value):
             before = self.value(source)
             for name, other in self._found.items():
                 if self._memory.get(name, name) != memory or name in self._changed or isinstance(other, Parameter):
                     continue
-                if other is before or np.array_equal(other.indices, before.indices):
+                same = other is before or np.array_equal(other.indices, before.indices)
+                if same and self._place.get(name, name) == place:
                     self._found[name] = made
                 else:
                     self._changed[name] = node.name
-        self._found[node.output], self._memory[node.output] = made, memory
+        self._found[node.output], self._memory[node.output], self._place[node.output] = made, memory, place

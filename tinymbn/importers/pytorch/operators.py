@@ -33,7 +33,8 @@ def lower(low: ProgramLowering, node: Node) -> None:
     if take is None:
         raise UnsupportedError("")
     changes = node.operator.split(".")[1].endswith("_")  # as relu_ does
-    low.keep(node, take(low, node), _input(node) if changes or name in _VIEWS else None, changes=changes)
+    source = _input(node) if changes or name in _VIEWS else None
+    low.keep(node, take(low, node), source, changes=changes, may_copy=name in _MAY_COPY)
 
 
 def trains(node: Node) -> bool:
@@ -309,3 +310,6 @@ _VIEWS: Mapping[str, _Operator] = {
     "to": _nothing,
 }
 """Operators whose output lies where their input lies, or may."""
+
+# It hangs on how the input lies in memory, and on arguments, whether these copy it.
+_MAY_COPY = frozenset({"contiguous", "flatten", "reshape", "to"})
