@@ -180,7 +180,7 @@ def _moved(node: Node, source: Constant | Value | None) -> Steps | None:
 
 def _output(low: OnnxLowering, name: str) -> str:
     """The graph's tensor that is an output of the file."""
-    value = low.value(name)
+    value = low.any_value(name)
     if not low.is_straight(value):
         raise UnsupportedError(f'output "{name}" has its elements in another order than the layer that makes them')
     return value.tensor
