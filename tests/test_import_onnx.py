@@ -304,13 +304,22 @@ def test_weights_of_16_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(FloatInterpreter(import_onnx(path)).run(x), x @ weights.astype(np.float32))
 
 
+@pytest.mark.parametrize("movement", ["Flatten", "Squeeze"])
+def test_an_output_has_the_files_shape(movement: str, tmp_path: Path) -> None:
+    net = OnnxNet(MAP)
+    pooled = net.add("MaxPool", "x", kernel_shape=[7, 10])
+    output = net.add("Flatten", pooled) if movement == "Flatten" else net.add("Squeeze", pooled, net.integers(2, 3))
+    graph = require_equal(net, output, MAP, tmp_path)
+    assert graph.shapes[graph.outputs[0]] == (4,)
+
+
 def test_several_outputs_and_nodes_that_none_hangs_on(tmp_path: Path) -> None:
     net = OnnxNet(MAP)
     x = net.convolution("x", 4, 5)
     net.add("Relu", x)
     path = net.save(tmp_path / "net.onnx", x, net.add("GlobalAveragePool", x))
     graph = import_onnx(path)
-    assert [layer.kind for layer in graph.layers] == ["conv2d", "mean"]
+    assert [layer.kind for layer in graph.layers] == ["conv2d", "mean", "reshape"]  # to (1, 1, 5), a map as in the file
     assert len(graph.outputs) == 2
 
 
@@ -357,7 +366,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
         lambda net: net.convolution(net.add("Transpose", "x", perm=[0, 1, 3, 2]), 4, 5),
         "axes are out of order",
     ),
-    "flattened output": (node("Flatten"), "in another order than the layer that makes them"),
+    "flattened output": (node("Flatten"), "a map whose axes were moved or flattened; expected scores"),
     "padding too wide": (padded(0, 0, 3, 0, 0, 0, 0, 0), r"a window of \(3, 3\) fits into its Padding"),
     "product": (lambda net: net.add("Mul", "x", "x"), "of two tensors"),
     "weights computed": (lambda net: net.add("Conv", "x", net.add("Relu", "x")), "not constant"),
