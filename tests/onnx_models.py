@@ -114,7 +114,7 @@ def mobilenet_v2(resolution: int, *, classes: int = 5, seed: int = 0) -> tuple[O
     return net, net.add("Gemm", flat, weights, bias, transB=1)
 
 
-def runtime(path: Path, pictures: Array) -> Array:
+def runtime(path: Path, pictures: NDArray[Any]) -> Array:
     """What ONNX Runtime makes of each of (N, ...), one at a time; those of the first output, (N, ...)."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -304,13 +304,22 @@ def test_weights_of_16_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(FloatInterpreter(import_onnx(path)).run(x), x @ weights.astype(np.float32))
 
 
+@pytest.mark.parametrize("movement", ["Flatten", "Squeeze"])
+def test_an_output_has_the_files_shape(movement: str, tmp_path: Path) -> None:
+    net = OnnxNet(MAP)
+    pooled = net.add("MaxPool", "x", kernel_shape=[7, 10])
+    output = net.add("Flatten", pooled) if movement == "Flatten" else net.add("Squeeze", pooled, net.integers(2, 3))
+    graph = require_equal(net, output, MAP, tmp_path)
+    assert graph.shapes[graph.outputs[0]] == (4,)
+
+
 def test_several_outputs_and_nodes_that_none_hangs_on(tmp_path: Path) -> None:
     net = OnnxNet(MAP)
     x = net.convolution("x", 4, 5)
     net.add("Relu", x)
     path = net.save(tmp_path / "net.onnx", x, net.add("GlobalAveragePool", x))
     graph = import_onnx(path)
-    assert [layer.kind for layer in graph.layers] == ["conv2d", "mean"]
+    assert [layer.kind for layer in graph.layers] == ["conv2d", "mean", "reshape"]  # to (1, 1, 5), a map as in the file
     assert len(graph.outputs) == 2
 
 
@@ -357,7 +366,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
         lambda net: net.convolution(net.add("Transpose", "x", perm=[0, 1, 3, 2]), 4, 5),
         "axes are out of order",
     ),
-    "flattened output": (node("Flatten"), "in another order than the layer that makes them"),
+    "flattened output": (node("Flatten"), "a map whose axes were moved or flattened; expected scores"),
     "padding too wide": (padded(0, 0, 3, 0, 0, 0, 0, 0), r"a window of \(3, 3\) fits into its Padding"),
     "product": (lambda net: net.add("Mul", "x", "x"), "of two tensors"),
     "weights computed": (lambda net: net.add("Conv", "x", net.add("Relu", "x")), "not constant"),
@@ -617,6 +626,155 @@ class Qdq(OnnxNet):
         zero_points = np.full(np.shape(scales), zero_point)
         operands = self.constant(values, dtype=dtype), self.constant(scales), self.constant(zero_points, dtype=dtype)
         return self.add("DequantizeLinear", *operands, axis=axis)
+
+
+def integers(net: Qdq, x: str, scale: float, zero_point: int, dtype: Any = np.int8) -> tuple[str, list[str]]:
+    """What a QuantizeLinear makes, and the operands that a DequantizeLinear is to have."""
+    operands = [net.constant(scale), net.constant(zero_point, dtype=dtype)]
+    return net.add("QuantizeLinear", x, *operands), operands
+
+
+def pool(net: OnnxNet, x: str) -> str:
+    return net.add("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+
+
+def column(net: OnnxNet, x: str) -> str:
+    return net.add("Unsqueeze", net.add("Squeeze", net.add("Identity", x), net.integers(0)), net.integers(0))
+
+
+BETWEEN: dict[str, Callable[[Qdq, str], str]] = {
+    "nothing": lambda net, x: x,
+    "max pool": pool,
+    "max pools": lambda net, x: pool(net, pool(net, x)),
+    "movement": column,
+    "movement and max pool": lambda net, x: pool(net, column(net, x)),
+}
+
+
+@pytest.mark.parametrize(("zero_point", "dtype"), [(100, np.uint8), (-100, np.int8), (0, np.uint8)])
+@pytest.mark.parametrize("between", BETWEEN)
+def test_integers_between_two_nodes_keep_their_scale(between: str, zero_point: int, dtype: Any, tmp_path: Path) -> None:
+    net = Qdq((1, 3, 8, 8))
+    steps, operands = integers(net, "x", 0.05, zero_point, dtype)
+    path = net.save(tmp_path / "net.onnx", net.add("DequantizeLinear", BETWEEN[between](net, steps), *operands))
+    graph = load_model(path)
+    offset = 128 if dtype == np.uint8 else 0
+    assert {tensor.quant for tensor in graph.tensors.values()} == {Quant(float(np.float32(0.05)), zero_point - offset)}
+    x, values = pictures_for(graph, 3)
+    made = Interpreter(graph).run(x) if graph.layers else x
+    real = (np.asarray(made, np.float64) - (zero_point - offset)) * np.float32(0.05)
+    np.testing.assert_allclose(real.transpose(0, 3, 1, 2), runtime(path, values), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda net, x: net.add("Relu", x),
+        lambda net, x: pool(net, net.add("Cast", x, to=TensorProto.FLOAT)),
+        lambda net, x: net.add("Add", x, x),
+        lambda net, x: net.add("Relu", pool(net, column(net, x))),
+        lambda net, x: net.add("Pad", x, net.integers(0, 0, 1, 1, 0, 0, 1, 1)),
+    ],
+)
+def test_integers_are_no_real_numbers(read: Callable[[Qdq, str], str], tmp_path: Path) -> None:
+    net = Qdq((1, 3, 8, 8), opset=14)
+    steps, operands = integers(net, "x", 0.1, -100)
+    made = read(net, steps)
+    path = net.save(tmp_path / "net.onnx", net.add("DequantizeLinear", made, *operands))
+    with pytest.raises(UnsupportedError, match=r'it reads "t\d", integers that only a DequantizeLinear may'):
+        load_model(path)
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.3, None), (0.3, 7), (0.1, 7)])
+def test_a_scale_that_is_not_that_of_its_quantisation_is_refused(
+    scale: float, zero_point: int | None, between: str, tmp_path: Path
+) -> None:
+    net = Qdq((1, 3, 8, 8))
+    steps = BETWEEN[between](net, net.add("QuantizeLinear", "x", net.constant(0.1)))
+    rest = [] if zero_point is None else [net.constant(zero_point, dtype=np.uint8)]
+    path = net.save(tmp_path / "net.onnx", net.add("DequantizeLinear", steps, net.constant(scale), *rest))
+    with pytest.raises(UnsupportedError, match="a scale or zero point that is not that of its QuantizeLinear"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(("rest", "zero_point"), [({}, -128), ({"output_dtype": 2}, -128), ({"output_dtype": 3}, 0)])
+def test_a_zero_point_that_is_left_out_is_that_of_the_type(
+    rest: dict[str, int], zero_point: int, tmp_path: Path
+) -> None:
+    net = Qdq((1, 3, 8, 8), opset=21)
+    steps = pool(net, net.add("QuantizeLinear", "x", net.constant(0.1), **rest))
+    path = net.save(tmp_path / "net.onnx", net.add("DequantizeLinear", steps, net.constant(0.1)))
+    graph = load_model(path)
+    assert graph.output_tensors[0].quant == Quant(float(np.float32(0.1)), zero_point)
+    require_near_map(graph, path)
+
+
+def require_near_map(graph: Graph, path: Path) -> None:
+    """Hold an int8 graph whose output is a map against ONNX Runtime: within a step."""
+    x, values = pictures_for(graph, 3)
+    (tensor,) = graph.output_tensors
+    real = (np.asarray(Interpreter(graph).run(x), np.float64) - tensor.zero_point) * tensor.scale
+    assert np.abs(real.transpose(0, 3, 1, 2) - runtime(path, values)).max() <= 1.01 * tensor.scale
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_an_input_that_is_quantised_already(dtype: Any, tmp_path: Path) -> None:
+    kind = TensorProto.INT8 if dtype == np.int8 else TensorProto.UINT8
+    net = Qdq((1, 3, 8, 8), dtype=kind)
+    x = net.add("DequantizeLinear", column(net, "x"), net.constant(0.05), net.constant(100, dtype=dtype))
+    path = net.save(tmp_path / "net.onnx", net.pair(net.add("Relu", x), 0.05, -128))
+    graph = load_model(path)
+    offset = 128 if dtype == np.uint8 else 0
+    assert graph.input_tensor.quant == Quant(float(np.float32(0.05)), 100 - offset)
+    steps = np.random.default_rng(5).integers(-128, 128, (3, 8, 8, 3)).astype(np.int8)
+    made = np.asarray(Interpreter(graph).run(steps), np.float64)
+    expected = runtime(path, (steps.astype(int) + offset).astype(dtype).transpose(0, 3, 1, 2))
+    assert np.abs((made + 128) * np.float32(0.05) - expected.transpose(0, 2, 3, 1)).max() < 0.0501
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (lambda net, half: pool(net, "x"), "what no QuantizeLinear makes"),
+        (lambda net, half: net.add("Relu", "x"), 'it reads "x", integers that only a DequantizeLinear may'),
+        (lambda net, half: (net.add("Cast", "x", to=TensorProto.FLOAT), "x")[1], 'takes input "x" for other numbers'),
+        (lambda net, half: (net.add("DequantizeLinear", "x", half), "x")[1], 'takes input "x" for other numbers'),
+    ],
+)
+def test_an_input_of_integers_stands_for_one_kind_of_numbers(
+    build: Callable[[Qdq, str], str], problem: str, tmp_path: Path
+) -> None:
+    net = Qdq((1, 3, 8, 8), opset=14, dtype=TensorProto.INT8)
+    steps = build(net, net.constant(0.5))
+    real = net.add("DequantizeLinear", steps, net.constant(0.25))
+    path = net.save(tmp_path / "net.onnx", net.pair(net.add("Relu", real), 0.25, 0))
+    with pytest.raises(UnsupportedError, match=problem):
+        load_model(path)
+
+
+def test_an_output_may_be_integers(tmp_path: Path) -> None:
+    net = Qdq((1, 3, 8, 8))
+    steps, _ = integers(net, net.add("Relu", net.pair("x", 0.05, 0)), 0.1, -100)
+    graph = load_model(net.save(tmp_path / "net.onnx", pool(net, steps)))
+    assert [layer.kind for layer in graph.layers] == ["requantize", "max_pool"]
+    assert graph.output_tensors[0].quant == Quant(float(np.float32(0.1)), -100)
+
+
+def test_real_numbers_are_no_integers(tmp_path: Path) -> None:
+    net = Qdq((1, 3, 8, 8))
+    path = net.save(tmp_path / "net.onnx", net.add("DequantizeLinear", net.pair("x", 0.5, 0), net.constant(0.5)))
+    with pytest.raises(ModelError, match="has real numbers; expected integers"):
+        load_model(path)
+
+
+def test_a_float_network_of_bytes(tmp_path: Path) -> None:
+    net = OnnxNet(MAP, dtype=TensorProto.UINT8)
+    x = net.add("Cast", pool(net, "x"), to=TensorProto.FLOAT)
+    path = net.save(tmp_path / "net.onnx", net.convolution(x, 4, 5))
+    pictures = np.random.default_rng(3).integers(0, 256, (3, *MAP[1:])).astype(np.uint8)
+    found = outputs(import_onnx(path), pictures.astype(np.float32))
+    np.testing.assert_allclose(found, runtime(path, pictures), rtol=1e-5, atol=1e-3)
 
 
 def test_the_files_integers_and_scales_stay_as_they_are(tmp_path: Path) -> None:

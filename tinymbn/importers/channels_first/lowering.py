@@ -174,6 +174,13 @@ class Lowering:
             raise UnsupportedError("its input's axes are out of order")
         return self.reshaped(value.tensor, without_batch(moved.shape))
 
+    def output_tensor(self, name: str, value: Value) -> str:
+        """The graph's tensor of an output of the file, in the file's shape but for the order of a map's axes."""
+        value.require_no_padding()
+        if not self.is_straight(value):
+            raise UnsupportedError(f'output "{name}" is a map whose axes were moved or flattened; expected scores')
+        return self.read(value, self.order_of(value))
+
     def read_map(self, value: Value) -> str:
         """The map (H, W, C) that a value (1, C, H, W) is."""
         value.require_map()

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError, UnsupportedError
+from tinymbn.graph import Quant
 from tinymbn.importers.channels_first.lowering import Lowering, Order, Value
 from tinymbn.importers.onnx.file import OnnxFile
 from tinymbn.importers.weights import Array, finite
 from tinymbn.layers import Reshape, Shape
 from tinymbn.quantize.given import GivenWeights
+
+_BYTES = {"INT8": np.dtype(np.int8), "UINT8": np.dtype(np.uint8)}  # types of an input that may be quantised already
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,23 @@ class Constant:
     steps: Steps | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class IntegerValue(Value):
+    """A Value as its integers, which are no real numbers until a DequantizeLinear makes them so.
+
+    Attributes:
+        dtype: int8 or uint8.
+        quant: what a QuantizeLinear made them by, as int8; None: they are the input's own.
+    """
+
+    dtype: np.dtype[Any]
+    quant: Quant | None
+
+    def real(self) -> Value:
+        """As real numbers."""
+        return Value(self.tensor, self.indices)
+
+
 def byte_offset(dtype: np.dtype[Any]) -> int:
     """By how much a byte is higher than as int8."""
     return 128 if dtype == np.uint8 else 0
@@ -77,7 +97,11 @@ class OnnxLowering(Lowering):
         self.file = file
         self.found: dict[str, Constant | Value] = {name: Constant(x) for name, x in file.constants.items()}
         self.weights: dict[str, GivenWeights | None] = {}
-        self.found[file.input] = self.begin(file.input, input_shape, order)
+        self._input_quants: set[Quant | None] = set()  # what nodes take the input's integers for
+        value = self.begin(file.input, input_shape, order)
+        if file.input_type in _BYTES:
+            value = IntegerValue(value.tensor, value.indices, _BYTES[file.input_type], None)
+        self.found[file.input] = value
 
     def constant(self, name: str, what: str) -> Constant:
         """A constant operand."""
@@ -98,7 +122,14 @@ class OnnxLowering(Lowering):
         return finite(values, name)
 
     def value(self, name: str) -> Value:
-        """An operand that depends on the input."""
+        """An operand that depends on the input, as real numbers."""
+        value = self.any_value(name)
+        if isinstance(value, IntegerValue):
+            raise UnsupportedError(f'it reads "{name}", integers that only a DequantizeLinear may')
+        return value
+
+    def any_value(self, name: str) -> Value:
+        """An operand that depends on the input, for nodes that do the same to integers and real numbers."""
         found = self.found.get(name)
         if found is None:
             raise ModelError(f'nothing makes tensor "{name}"')
@@ -119,6 +150,18 @@ class OnnxLowering(Lowering):
             raise ModelError(f'tensor "{name}" has no elements')
         self.spend(elements)
         self.found[name] = made
+
+    def take_input(self, quant: Quant | None) -> None:
+        """Let the input's integers stand for these real numbers; None: for themselves.
+
+        Raises:
+            UnsupportedError: another node has taken them for others: the graph has one scale for all.
+        """
+        self._input_quants.add(quant)
+        if len(self._input_quants) > 1:
+            raise UnsupportedError(f'it takes input "{self.input}" for other numbers than a node before')
+        if quant is not None:
+            self.quants[self.input] = quant
 
     def rescaled(self, tensor: str, name: str) -> str:
         """A tensor of the same real values that may have another scale: a Reshape to the shape that it has."""

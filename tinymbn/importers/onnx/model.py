@@ -102,7 +102,7 @@ def _lower(file: OnnxFile, name: str, resolution: int | None) -> tuple[OnnxLower
         listed = "; ".join(f"{what} ({', '.join(names)})" for what, names in problems.items())
         plural = "s" if count > 1 else ""
         raise UnsupportedError(f"{count} node{plural} not supported: {listed}. Supported: {', '.join(sorted(NODES))}")
-    outputs = tuple(_output(low, output) for output in file.outputs)
+    outputs = tuple(low.output_tensor(output, low.any_value(output)) for output in file.outputs)
     return low, low.graph(name, outputs)
 
 
@@ -176,11 +176,3 @@ def _moved(node: Node, source: Constant | Value | None) -> Steps | None:
     if steps is None or node.op not in ("Identity", "Transpose"):
         return None
     return steps.transposed(node.attributes.get("perm")) if node.op == "Transpose" else steps
-
-
-def _output(low: OnnxLowering, name: str) -> str:
-    """The graph's tensor that is an output of the file."""
-    value = low.value(name)
-    if not low.is_straight(value):
-        raise UnsupportedError(f'output "{name}" has its elements in another order than the layer that makes them')
-    return value.tensor

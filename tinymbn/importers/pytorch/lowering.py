@@ -81,11 +81,7 @@ class ProgramLowering(Lowering):
 
     def output(self, name: str) -> str:
         """The float graph's tensor of an output."""
-        value = self.value(Reference(name))
-        value.require_no_padding()
-        if not self.is_straight(value):
-            raise UnsupportedError(f'output "{name}" is a map whose axes were moved or flattened; expected scores')
-        return self.read(value, self.order_of(value))
+        return self.output_tensor(name, self.value(Reference(name)))
 
     # ------------------------------------------------------------------------------- what nodes read
 

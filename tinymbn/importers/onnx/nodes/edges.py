@@ -11,20 +11,21 @@ from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import Quant
 from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import Constant, OnnxLowering, Steps, byte_offset
+from tinymbn.importers.onnx.lowering import Constant, IntegerValue, OnnxLowering, Steps, byte_offset
 from tinymbn.importers.onnx.nodes.operands import operand
 from tinymbn.importers.weights import Array
 
-_INT8 = 3  # onnx.TensorProto.DataType
+# By onnx.TensorProto.DataType: UNDEFINED, UINT8, INT8.
+_OUTPUT_TYPES = {0: np.dtype(np.uint8), 2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
 
 
 def quantize(low: OnnxLowering, node: Node) -> Constant | Value:
     """QuantizeLinear: a tensor of the graph gets its scale."""
     scales, zero_points = _scales(low, node)
-    if zero_points is not None:
-        dtype = zero_points.dtype
-    else:
-        dtype = np.dtype(np.int8 if node.attributes.get("output_dtype") == _INT8 else np.uint8)
+    number = node.attributes.get("output_dtype", 0)
+    if zero_points is None and number not in _OUTPUT_TYPES:
+        raise UnsupportedError(f"output_dtype {number}; expected int8 or uint8")
+    dtype = _OUTPUT_TYPES[number] if zero_points is None else zero_points.dtype
     source = low.found.get(node.inputs[0])
     if isinstance(source, Constant):
         return Constant(_quantized(low, node, scales, zero_points, dtype))
@@ -35,7 +36,7 @@ def quantize(low: OnnxLowering, node: Node) -> Constant | Value:
         name = low.invented(node.output) if node.output in low.shapes else node.output
         value = Value(low.rescaled(value.tensor, name), value.indices)
         low.quants[value.tensor] = quant
-    return value
+    return IntegerValue(value.tensor, value.indices, dtype, quant)
 
 
 def dequantize(low: OnnxLowering, node: Node) -> Constant | Value:
@@ -48,14 +49,19 @@ def dequantize(low: OnnxLowering, node: Node) -> Constant | Value:
         zeros = np.zeros((), source.values.dtype) if zero_points is None else zero_points
         steps = Steps(source.values, scales, zeros, _axis(node, source.values.ndim))
         return Constant(steps.real(), steps)
-    value = low.value(node.inputs[0])
-    known = low.quants.get(value.tensor)
-    if known is None:  # an input that is quantised already
-        kind = np.dtype(np.uint8 if low.file.input_type == "UINT8" else np.int8)
-        low.quants[value.tensor] = _quant(scales, zero_points, kind)
-    elif zero_points is not None and known != _quant(scales, zero_points, zero_points.dtype):
+    value = low.any_value(node.inputs[0])
+    if not isinstance(value, IntegerValue):
+        raise ModelError(f'tensor "{node.inputs[0]}" has real numbers; expected integers')
+    if zero_points is not None and zero_points.dtype != value.dtype:
+        raise ModelError(f'tensor "{node.inputs[0]}" is {value.dtype}, and its zero point {zero_points.dtype}')
+    quant = _quant(scales, zero_points, value.dtype)
+    if value.quant is None and value.tensor == low.input:
+        low.take_input(quant)
+    elif value.quant is None:
+        raise UnsupportedError("what no QuantizeLinear makes")
+    elif value.quant != quant:
         raise UnsupportedError("a scale or zero point that is not that of its QuantizeLinear")
-    return value
+    return value.real()
 
 
 def _scales(low: OnnxLowering, node: Node) -> tuple[Array, NDArray[Any] | None]:

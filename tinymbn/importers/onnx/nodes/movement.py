@@ -6,7 +6,7 @@ from tinymbn.errors import UnsupportedError
 from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.constants import FLOATS, MOVEMENTS
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import Constant, OnnxLowering
+from tinymbn.importers.onnx.lowering import Constant, IntegerValue, OnnxLowering
 from tinymbn.importers.onnx.nodes.operands import operand
 
 
@@ -16,15 +16,21 @@ def nothing(low: OnnxLowering, node: Node) -> Constant | Value:
 
 
 def cast(low: OnnxLowering, node: Node) -> Constant | Value:
-    """Cast from one type of real numbers to another."""
+    """Cast from one type of real numbers to another, or of an input's integers to real numbers."""
     if node.attributes.get("to") not in FLOATS:
         raise UnsupportedError("to a type that is not float")
-    return nothing(low, node)
+    value = low.found[node.inputs[0]]
+    if not isinstance(value, IntegerValue):
+        return value
+    if value.quant is not None:  # steps of a scale, which the graph's tensor has as real numbers
+        return low.value(node.inputs[0])
+    low.take_input(None)
+    return value.real()
 
 
 def move(low: OnnxLowering, node: Node) -> Value:
     """Reshape, Flatten, Transpose, Squeeze, Unsqueeze."""
-    value = low.value(node.inputs[0])
+    value = low.any_value(node.inputs[0])
     rest = [low.constant(name, "operand").values if name else None for name in node.inputs[1:]]
     return low.move(node, value, MOVEMENTS[node.op](node, value.indices, *rest))
 

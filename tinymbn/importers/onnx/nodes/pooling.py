@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.channels_first import layers
 from tinymbn.importers.channels_first.lowering import Value
 from tinymbn.importers.onnx.constants import axes_of
 from tinymbn.importers.onnx.file import Node
-from tinymbn.importers.onnx.lowering import OnnxLowering
+from tinymbn.importers.onnx.lowering import IntegerValue, OnnxLowering
 from tinymbn.importers.onnx.nodes.operands import operand, pair, window_of
 from tinymbn.layers import Window
 
@@ -24,8 +26,13 @@ def max_pool(low: OnnxLowering, node: Node) -> Value:
     """MaxPool."""
     if len([name for name in node.outputs if name]) > 1:
         raise UnsupportedError("the indices of the maxima")
-    value = low.value(node.inputs[0])
-    return layers.max_pool(low, node, value, _window(node, value), rounds_up=_rounds_up(node))
+    value = low.any_value(node.inputs[0])
+    made = layers.max_pool(low, node, value, _window(node, value), rounds_up=_rounds_up(node))
+    if not isinstance(value, IntegerValue):
+        return made
+    if value.quant is not None:
+        low.quants[made.tensor] = value.quant
+    return replace(value, tensor=made.tensor, indices=made.indices)
 
 
 def _window(node: Node, value: Value) -> Window:
