@@ -138,13 +138,13 @@ def compare_layers(
     graph = calibration.graph
     float_interpreter, interpreter = FloatInterpreter(graph), Interpreter(quantized)
     signal, noise, outside, elements = (dict.fromkeys(graph.shapes, 0.0) for _ in range(4))
-    table = pixel_table(quantized)
+    table, ends = pixel_table(quantized), {layer.output: _ends(quantized, layer.output) for layer in graph.layers}
     for pixels, picture in pictures:
         x = table[np.arange(len(table)), pixels]
         for (layer, real), (_, output) in zip(float_interpreter.steps(picture), interpreter.steps(x), strict=True):
             made = quantized.tensors[layer.output]
             values = (output.astype(np.float64) - made.zero_point) * made.scale
-            low, high = ((edge - made.zero_point) * made.scale for edge in (-128, 127))
+            low, high = ends[layer.output]
             unscaled = 1 / calibration.factors.get(layer.output, np.ones(1, np.float32)).astype(np.float64)
             signal[layer.output] += float(((real * unscaled) ** 2).sum())
             noise[layer.output] += float((((values - real) * unscaled) ** 2).sum())
@@ -152,8 +152,13 @@ def compare_layers(
             elements[layer.output] += real.size
     qualities = []
     for layer in graph.layers:
-        made, name = quantized.tensors[layer.output], layer.output
-        low, high = ((edge - made.zero_point) * made.scale for edge in (-128, 127))
+        name, scale = layer.output, quantized.tensors[layer.output].scale
         ratio = math.inf if noise[name] == 0 else 10 * math.log10(max(signal[name] / noise[name], 1e-30))
-        qualities.append(LayerQuality(layer, low, high, made.scale, outside[name] / max(elements[name], 1), ratio))
+        qualities.append(LayerQuality(layer, *ends[name], scale, outside[name] / max(elements[name], 1), ratio))
     return qualities
+
+
+def _ends(quantized: Graph, name: str) -> tuple[float, float]:
+    """The real values that the int8 range of a tensor covers."""
+    made = quantized.tensors[name]
+    return (-128 - made.zero_point) * made.scale, (127 - made.zero_point) * made.scale

@@ -62,7 +62,7 @@ class Scaling:
             made = to_output(rescaled, output_zero, self.activation.low, self.activation.high)
             bias[c], multiplier[c], shift[c] = 2 * (made - output_zero), 2**30, 0
         small = replace(self, bias=bias, multiplier=multiplier, shift=shift)
-        always_0 = small._largest_products(input_zero) < _half(shift)
+        always_0 = small._largest_products(input_zero) < packing.half_step(shift)
         multiplier[always_0], shift[always_0] = 0, 0
         return small
 
@@ -74,7 +74,7 @@ class Scaling:
         if (self.shift > 0).any() or (self._largest_accumulators(input_zero) >= 2**30).any():
             return False
         zero = np.int64(256) << -self.shift.astype(np.int64)
-        return bool((self._largest_products(input_zero) + _half(self.shift) + zero < 2**31).all())
+        return bool((self._largest_products(input_zero) + packing.half_step(self.shift) + zero < 2**31).all())
 
     def _largest_accumulators(self, input_zero: int) -> Integers:
         farthest = max(127 - input_zero, 128 + input_zero)
@@ -96,13 +96,6 @@ class Scaling:
         """Multiplier and shift, with channels that count for nothing after them."""
         more = channels - len(self.bias)
         return np.pad(self.multiplier, (0, more)), np.pad(self.shift, (0, more))
-
-
-def _half(shift: NDArray[np.int8]) -> Integers:
-    """What rounding adds before a shift to the right; 0 where there is none."""
-    bits = np.maximum(-shift.astype(np.int64), 0)
-    half: Integers = (np.int64(1) << bits) >> 1
-    return half
 
 
 def output_range(isa: InstructionSet, made: Operand, activation: Activation) -> packing.OutputRange:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tinymbn.errors import ModelError
 
+MAX_FILE_BYTES = 1 << 28
 _MAX_OPERATORS = 4096
 _MAX_TENSORS = 8192
 _MAX_OPERANDS = 256

@@ -14,13 +14,15 @@ from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.files import read_file
 from tinymbn.importers.pixels import guessed_preprocessing
 from tinymbn.importers.scaling import Arithmetic, factor_and_offset, scaled
-from tinymbn.importers.tflite.file import Operator, parse
+from tinymbn.importers.tflite.file import MAX_FILE_BYTES, Operator, parse
 from tinymbn.importers.tflite.float_lowering import FloatLowering
 from tinymbn.importers.tflite.metadata import normalization, read_labels
-from tinymbn.importers.tflite.model import MAX_FILE_BYTES
 from tinymbn.importers.tflite.operators.operands import (
     batches,
+    biases,
     dense_shapes,
+    filters,
+    kernel_of,
     map_shape,
     mean_shape,
     option,
@@ -88,22 +90,12 @@ def convolution(low: FloatLowering, op: Operator) -> None:
     """CONV_2D and DEPTHWISE_CONV_2D; what PAD puts around their input is their padding."""
     height, width, c_in = map_shape(low, op.inputs[0])
     weights = low.constant(op.inputs[1], "weights")
-    if weights.ndim != 4 or weights.size == 0:
-        raise ModelError(f"weights of shape {weights.shape}; expected four axes")
-    kernel = (weights.shape[1], weights.shape[2])
-    geometry = window(op, (height, width), kernel)
+    geometry = window(op, (height, width), kernel_of(weights))
     rows, columns = geometry.output_size(height, width)
     source, around = low.padded_input(op.inputs[0])
     geometry = replace(geometry, padding=geometry.padding + around)
-    kind: type[FloatConv2D | FloatDepthwise]
-    if op.code == "CONV_2D":  # (C_out, K_h, K_w, C_in)
-        if weights.shape[3] != c_in:
-            raise UnsupportedError(f"grouped convolution: {weights.shape[3]} channels a filter, {c_in} in the input")
-        kind, channels = FloatConv2D, weights.shape[0]
-    else:  # (1, K_h, K_w, C_out)
-        if weights.shape[0] != 1:
-            raise ModelError(f"weights of shape {weights.shape}; expected (1, K_h, K_w, C_out)")
-        kind, channels, weights = FloatDepthwise, weights.shape[3], weights[0]
+    weights, channels = filters(op, weights, c_in)
+    kind: type[FloatConv2D | FloatDepthwise] = FloatConv2D if op.code == "CONV_2D" else FloatDepthwise
     bias = _bias(low, op, channels)
     low.emit(op, (1, rows, columns, channels), kind(low.name(op), (source,), low.name(op), weights, bias, geometry))
 
@@ -120,10 +112,7 @@ def dense(low: FloatLowering, op: Operator) -> None:
 def _bias(low: FloatLowering, op: Operator, channels: int) -> NDArray[np.float32]:
     if len(op.inputs) < 3 or op.inputs[2] < 0:
         return np.zeros(channels, np.float32)
-    values = low.constant(op.inputs[2], "bias")
-    if values.size != channels:
-        raise ModelError(f"{values.size} biases for {channels} output channels")
-    return values.ravel()
+    return biases(low.constant(op.inputs[2], "bias"), channels)
 
 
 def pad(low: FloatLowering, op: Operator) -> None:

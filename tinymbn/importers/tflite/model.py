@@ -8,13 +8,11 @@ from pathlib import Path
 from tinymbn.errors import FloatModelError, ModelError, UnsupportedError
 from tinymbn.files import read_file
 from tinymbn.graph import Graph, Source
-from tinymbn.importers.tflite.file import parse
+from tinymbn.importers.tflite.file import MAX_FILE_BYTES, parse
 from tinymbn.importers.tflite.lowering import Lowering
 from tinymbn.importers.tflite.metadata import read_labels, read_preprocessing
 from tinymbn.importers.tflite.operators import OPERATORS
 from tinymbn.importers.tflite.walk import is_quantized, listing, lower, require_one_input
-
-MAX_FILE_BYTES = 1 << 28
 
 
 def import_tflite(path: str | os.PathLike[str]) -> Graph:

@@ -12,13 +12,33 @@ import numpy as np
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.graph import MAX_ELEMENTS
 from tinymbn.importers.tflite.file import FileTensor, Operator, TfliteFile
-from tinymbn.importers.tflite.operators import LEAST_INPUTS
 from tinymbn.importers.tflite.shapes import SHAPE_OPERATORS, fold
 from tinymbn.importers.tflite.tensors import FileTensors
 from tinymbn.terminal import shorten
 
 L = TypeVar("L", bound=FileTensors)
 Problem = tuple[str, str]  # what is not supported, and the tensor that it makes
+
+# Operands that an operator cannot do without, where that is more than one.
+_LEAST_INPUTS: Mapping[str, int] = {
+    "ADD": 2,
+    "BATCH_TO_SPACE_ND": 3,
+    "CONV_2D": 2,
+    "DEPTHWISE_CONV_2D": 2,
+    "DIV": 2,
+    "EXPAND_DIMS": 2,
+    "FULLY_CONNECTED": 2,
+    "MEAN": 2,
+    "MUL": 2,
+    "PAD": 2,
+    "PADV2": 3,
+    "REDUCE_MAX": 2,
+    "RESIZE_NEAREST_NEIGHBOR": 2,
+    "SPACE_TO_BATCH_ND": 3,
+    "SUB": 2,
+    "TILE": 2,
+    "TRANSPOSE": 2,
+}
 
 
 def require_one_input(file: TfliteFile) -> FileTensor:
@@ -84,7 +104,7 @@ def lower(low: L, operators: Mapping[str, Callable[[L, Operator], None]]) -> lis
 def _lower_operator(low: L, op: Operator, operators: Mapping[str, Callable[[L, Operator], None]]) -> None:
     if op.code not in operators and op.code not in SHAPE_OPERATORS:
         raise UnsupportedError("")
-    if not op.outputs or len(op.inputs) < LEAST_INPUTS.get(op.code, 1) or op.inputs[0] < 0:
+    if not op.outputs or len(op.inputs) < _LEAST_INPUTS.get(op.code, 1) or op.inputs[0] < 0:
         raise ModelError(f"{len(op.inputs)} inputs and {len(op.outputs)} outputs are too few")
     if op.code == "SHAPE":
         low.set_folded(op.outputs[0], np.array(low.file_shape(op.inputs[0]), np.int64))

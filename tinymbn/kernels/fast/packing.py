@@ -27,6 +27,12 @@ def wrap_int32(values: NDArray[np.int64]) -> NDArray[np.int32]:
     return wrapped
 
 
+def half_step(shift: NDArray[np.int8]) -> NDArray[np.int64]:
+    """What rounding adds before a shift to the right; 0 where there is none."""
+    half: NDArray[np.int64] = (np.int64(1) << np.maximum(-shift.astype(np.int64), 0)) >> 1
+    return half
+
+
 def scaling_constants(
     isa: InstructionSet,
     bias: NDArray[np.int64],
@@ -47,8 +53,7 @@ def scaling_constants(
         pairs: whether two vectors stand for 16 channels, see ``InstructionSet.pair_order``.
     """
     bits = -shift.astype(np.int64)
-    half = (np.int64(1) << bits) >> 1
-    rounding = (np.int64(1) << 31) + ((half + (output.zero << bits)) << 32)
+    rounding = (np.int64(1) << 31) + ((half_step(shift) + (output.zero << bits)) << 32)
     fields = {
         "bias": wrap_int32(bias),
         "multiplier": multiplier.astype(np.int32),

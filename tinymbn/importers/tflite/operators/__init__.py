@@ -44,24 +44,3 @@ OPERATORS: Mapping[str, Callable[[Lowering, Operator], None]] = {
     "TRANSPOSE": movement.transpose,
 }
 """What tinymbn computes, by the names of schema.fbs."""
-
-LEAST_INPUTS: Mapping[str, int] = {
-    "ADD": 2,
-    "BATCH_TO_SPACE_ND": 3,
-    "CONV_2D": 2,
-    "DEPTHWISE_CONV_2D": 2,
-    "DIV": 2,
-    "EXPAND_DIMS": 2,
-    "FULLY_CONNECTED": 2,
-    "MEAN": 2,
-    "MUL": 2,
-    "PAD": 2,
-    "PADV2": 3,
-    "REDUCE_MAX": 2,
-    "RESIZE_NEAREST_NEIGHBOR": 2,
-    "SPACE_TO_BATCH_ND": 3,
-    "SUB": 2,
-    "TILE": 2,
-    "TRANSPOSE": 2,
-}
-"""Operands that an operator cannot do without, where that is more than one."""

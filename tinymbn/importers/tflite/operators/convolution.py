@@ -11,7 +11,16 @@ from tinymbn import fixedpoint
 from tinymbn.errors import ModelError, UnsupportedError
 from tinymbn.importers.tflite.file import Operator
 from tinymbn.importers.tflite.lowering import Lowering, signed
-from tinymbn.importers.tflite.operators.operands import activation, constant, dense_shapes, map_shape, window
+from tinymbn.importers.tflite.operators.operands import (
+    activation,
+    biases,
+    constant,
+    dense_shapes,
+    filters,
+    kernel_of,
+    map_shape,
+    window,
+)
 from tinymbn.layers import Conv2D, Dense, Depthwise, Padding, Weights, Window
 
 _MAX_UNITS = 1 << 15  # each is proven by itself, see fixedpoint.dense_scaling
@@ -67,32 +76,15 @@ def batch_to_space(low: Lowering, op: Operator) -> None:
     )
 
 
-def _filter(low: Lowering, op: Operator) -> NDArray[Any]:
-    values = constant(low, op.inputs[1], "weights")
-    if values.ndim != 4 or values.size == 0:
-        raise ModelError(f"weights of shape {values.shape}; expected four axes")
-    return values
-
-
 def _kernel(low: Lowering, op: Operator) -> tuple[int, int]:
-    """(K_h, K_w), which either order of axes has in the middle."""
-    _, kernel_h, kernel_w, _ = _filter(low, op).shape
-    return int(kernel_h), int(kernel_w)
+    return kernel_of(constant(low, op.inputs[1], "weights"))
 
 
 def _emit(low: Lowering, op: Operator, source: int, target: int, geometry: Window) -> None:
     """A convolution from one file tensor to another; all else is the operator's."""
     height, width, c_in = map_shape(low, source)
-    values = _filter(low, op)
-    kind: type[Conv2D | Depthwise]
-    if op.code == "CONV_2D":  # (C_out, K_h, K_w, C_in)
-        if values.shape[3] != c_in:
-            raise UnsupportedError(f"grouped convolution: {values.shape[3]} channels a filter, {c_in} in the input")
-        kind, c_out = Conv2D, values.shape[0]
-    else:  # (1, K_h, K_w, C_out)
-        if values.shape[0] != 1:
-            raise ModelError(f"weights of shape {values.shape}; expected (1, K_h, K_w, C_out)")
-        kind, c_out, values = Depthwise, values.shape[3], values[0]
+    values, c_out = filters(op, constant(low, op.inputs[1], "weights"), c_in)
+    kind: type[Conv2D | Depthwise] = Conv2D if op.code == "CONV_2D" else Depthwise
     x = low.input(source)
     rows, columns = geometry.output_size(height, width)
     name = low.output(target, (1, rows, columns, c_out))
@@ -182,6 +174,4 @@ def _bias(low: Lowering, op: Operator, channels: int) -> NDArray[np.int32]:
     values = constant(low, op.inputs[2], "bias")
     if values.dtype != np.int32:
         raise UnsupportedError(f"{low.tensor(op.inputs[2]).dtype} bias; expected int32")
-    if values.size != channels:
-        raise ModelError(f"{values.size} biases for {channels} output channels")
-    return np.array(values.ravel(), np.int32)
+    return np.array(biases(values, channels), np.int32)

@@ -76,6 +76,31 @@ def constant(low: FileTensors, index: int, what: str) -> NDArray[Any]:
     return values
 
 
+def kernel_of(values: NDArray[Any]) -> tuple[int, int]:
+    """(K_h, K_w) of a convolution's weights, which either order of their axes has in the middle."""
+    if values.ndim != 4 or values.size == 0:
+        raise ModelError(f"weights of shape {values.shape}; expected four axes")
+    return values.shape[1], values.shape[2]
+
+
+def filters(op: Operator, values: NDArray[Any], c_in: int) -> tuple[NDArray[Any], int]:
+    """A convolution's weights as its layer has them, (C_out, K_h, K_w, C_in) or (K_h, K_w, C_out); and C_out."""
+    if op.code == "CONV_2D":
+        if values.shape[3] != c_in:
+            raise UnsupportedError(f"grouped convolution: {values.shape[3]} channels a filter, {c_in} in the input")
+        return values, values.shape[0]
+    if values.shape[0] != 1:
+        raise ModelError(f"weights of shape {values.shape}; expected (1, K_h, K_w, C_out)")
+    return values[0], values.shape[3]
+
+
+def biases(values: NDArray[Any], channels: int) -> NDArray[Any]:
+    """The values of a bias, (channels,), whatever shape the file gives them."""
+    if values.size != channels:
+        raise ModelError(f"{values.size} biases for {channels} output channels")
+    return values.ravel()
+
+
 def axis_of(axis: int, rank: int) -> int:
     """An axis counted from the front."""
     if not -rank <= axis < rank:
