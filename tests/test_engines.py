@@ -80,6 +80,25 @@ def test_a_padded_map_is_the_map_with_its_border() -> None:
     assert codes.count(Code.MOVE) == kinds.count(Transpose)
 
 
+def test_a_map_that_is_padded_several_times_over_is_in_its_place_under_each_name() -> None:
+    pads = {
+        "a": ("x", (1, 0), (0, 2)),
+        "b": ("x", (0, 0), (0, 0)),
+        "c": ("a", (2, 1), (1, 0)),
+        "d": ("x", (0, 3), (4, 0)),
+    }
+    for order in ("abcd", "dacb", "badc"):
+        shapes: dict[str, tuple[int, ...]] = {"x": (2, 3, 8)}
+        layers: list[AnyLayer] = []
+        for name in order:
+            read, vertical, horizontal = pads[name]
+            layers.append(Pad(name, (read,), name, (vertical, horizontal, (0, 0)), 5))
+            shapes[name] = layers[-1].output_shape(shapes[read])
+        tensors = {name: Tensor(name, shape, Quant(0.5, 5)) for name, shape in shapes.items()}
+        graph = Graph("pads", tensors, tuple(layers), "x", tuple(order))
+        assert_engines_agree(graph, *(random_input(graph, seed) for seed in range(3)))
+
+
 @pytest.mark.parametrize("threads", [2, 3, 7])
 def test_threads_share_an_inference_and_a_batch(threads: int) -> None:
     for graph in [every_kernel(), load_model(SHIPPED_MODEL), *random_networks(100, 6)]:

@@ -54,6 +54,8 @@ class Tensors:
             if isinstance(layer, Pad):
                 self._pad_in_place(layer)
         for layer in graph.layers:
+            if isinstance(layer, Pad) and self.shares_memory(layer):
+                self._place_in_border(layer)  # the border is known now: several may have widened it
             if isinstance(layer, Reshape) and self._is_in_place(layer):
                 self._owner[layer.output] = layer.inputs[0]
         self._addresses: dict[str, Address] = {}
@@ -106,11 +108,15 @@ class Tensors:
         (top, bottom), (left, right), _ = layer.pads
         inner = other.border
         pads = Padding(inner.top + top, inner.bottom + bottom, inner.left + left, inner.right + right)
-        border = merged(one.border, pads)
-        self.placements[name] = replace(one, border=border)
-        rest = Padding(border.top - top, border.bottom - bottom, border.left - left, border.right - right)
-        self.placements[made] = replace(other, border=rest)
+        self.placements[name] = replace(one, border=merged(one.border, pads))
         self._owner[made] = name
+
+    def _place_in_border(self, layer: Pad) -> None:
+        """Leave to a map that is another with its border what that has around it."""
+        border = self.placements[layer.inputs[0]].border
+        (top, bottom), (left, right), _ = layer.pads
+        rest = Padding(border.top - top, border.bottom - bottom, border.left - left, border.right - right)
+        self.placements[layer.output] = replace(self.placements[layer.output], border=rest)
 
     def _is_in_place(self, layer: Reshape) -> bool:
         one, other = self.placements[layer.inputs[0]], self.placements[layer.output]
